@@ -1,0 +1,7 @@
+"""`python -m fastcifar`."""
+
+import sys
+
+from fastcifar.cli import main
+
+sys.exit(main())

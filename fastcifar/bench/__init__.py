@@ -1,0 +1,1 @@
+"""Measurement of the functions that training calls."""

@@ -1,0 +1,171 @@
+"""The command line: parses, then imports TensorFlow, then calls the function that does the work.
+
+One mistake, one line: every error that the user can mend is a single line on stderr, exit status 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from fastcifar import __version__
+from fastcifar.errors import ConfigError, FastcifarError, nearest
+
+_HELP = """\
+usage: fastcifar COMMAND ...
+
+Train ResNet50 on CIFAR-10 as fast as the hardware allows, and see where the time goes.
+
+commands:
+  train RECIPE [flags]     train a recipe into a run folder (fastcifar train --help: all flags)
+  train --config FILE      train a configuration, such as another run's config.json
+  train --resume --run-dir RUN
+                           go on with a run from its newest checkpoint
+  evaluate RUN [flags]     evaluate a run's weights on its test images, or on other ones
+  recipes [NAME]           list the recipes, or show one in full
+
+flags:
+  --help, --version
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except FastcifarError as error:
+        print(f"fastcifar: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("fastcifar: stopped before training began; nothing to resume", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); nobody is left to tell.
+        sys.stderr.close()
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "recipes": _recipes,
+    }
+    if not arguments:
+        raise ConfigError(f"a command is needed: {', '.join(commands)}. fastcifar --help explains")
+    first, *rest = arguments
+    if first in ("-h", "--help", "help"):
+        print(_HELP, end="")
+        return 0
+    if first in ("-V", "--version"):
+        print(f"fastcifar {__version__}")
+        return 0
+    if first not in commands:
+        raise ConfigError(
+            f"the command must be one of {', '.join(commands)}. "
+            f"Received: {first}.{nearest(first, commands)}"
+        )
+    return commands[first](rest)
+
+
+def _train(arguments: list[str]) -> int:
+    from fastcifar import arguments as flags
+
+    order = flags.parse_train(arguments)
+    _start_tensorflow()
+    from fastcifar.reporting.plots import write_plots
+    from fastcifar.training.progress import Display
+    from fastcifar.training.trainer import train
+
+    display = Display()
+    summary = train(order.config, order.run_dir, resume=order.resume, display=display)
+    write_plots(order.run_dir)
+    rate = summary["images_per_s"]
+    display.line(
+        f"test accuracy {summary['test_accuracy']:.4f}  test loss {summary['test_loss']:.4f}  "
+        f"training {summary['train_s']:.1f} s"
+        + (f"  {rate:,.0f} images/s" if rate else "")
+        + f"  start-up {summary['startup_s']:.1f} s"
+    )
+    display.line(f"results: {order.run_dir}/summary.json  plots: {order.run_dir}/plots")
+    return 0
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from fastcifar import arguments as flags
+
+    order = flags.parse_evaluate(arguments)
+    _start_tensorflow()
+    from fastcifar.training.evaluate_run import evaluate_run
+    from fastcifar.training.progress import Display
+
+    display = Display()
+    evaluation, splits = evaluate_run(
+        order.run_dir, order.config, checkpoint=order.checkpoint, display=display
+    )
+    display.line(
+        f"test accuracy {evaluation.accuracy:.4f}  test loss {evaluation.loss:.4f}  "
+        f"{len(splits.test):,} images"
+    )
+    width = max(len(name) for name in splits.class_names)
+    for name, row, right in zip(
+        splits.class_names, evaluation.confusion, evaluation.confusion.diagonal(), strict=True
+    ):
+        total = int(row.sum())
+        share = f"{right / total:.4f}" if total else "     -"
+        display.line(f"  {name:<{width}}  {share}  {total:,} images")
+    return 0
+
+
+def _recipes(arguments: list[str]) -> int:
+    from fastcifar import recipes
+
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print("usage: fastcifar recipes [NAME]\n\nList the recipes, or show one in full.")
+        return 0
+    if len(arguments) > 1:
+        raise ConfigError(f"recipes takes one name at most. Received: {' '.join(arguments)}")
+    if not arguments:
+        width = max(len(name) for name in recipes.names())
+        for name in recipes.names():
+            print(f"{name:<{width}}  {recipes.describe(name)}")
+        return 0
+    (name,) = arguments
+    import json
+
+    from fastcifar import config_file
+
+    config = recipes.get(name)
+    print(f"{name}: {recipes.describe(name)}")
+    print(json.dumps(config_file.to_dict(config), indent=2))
+    return 0
+
+
+def _start_tensorflow() -> None:
+    """Import TensorFlow with its start-up chatter held back; shown if the import fails."""
+    import os
+    import tempfile
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            # The first look at the devices is chatty too.
+            tf.config.list_physical_devices()
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+    tf.get_logger().setLevel("ERROR")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,310 @@
+"""The configuration of a run: frozen dataclasses that refuse an illegal value on construction.
+
+Field names are the flags' names (`global_batch_size` is `--global-batch-size`); docstrings under
+the fields become the flags' help. No heavy import: `fastcifar --help` reads this module.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import typing
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from fastcifar.errors import ConfigError, nearest
+
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+Normalisation = Literal["auto", "unit", "cifar", "imagenet", "caffe"]
+
+
+def flag(name: str) -> str:
+    """Return a field's name as its flag is spelt: `global_batch_size` -> `global-batch-size`."""
+    return name.replace("_", "-")
+
+
+def _require(ok: bool, name: str, rule: str, received: Any) -> None:
+    if not ok:
+        raise ConfigError(f"{flag(name)} must be {rule}. Received: {received}")
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _check_types(config: Any) -> None:
+    """Refuse a value that its field's type does not allow (dataclasses do not check, JSON neither).
+
+    Numbers must be finite. A tuple of dataclasses (the phases) checks itself.
+    """
+    for name, hint in _hints(type(config)).items():
+        value = getattr(config, name)
+        options = typing.get_args(hint)
+        if typing.get_origin(hint) is Literal:
+            if value not in options:
+                raise ConfigError(
+                    f"{flag(name)} must be one of {', '.join(map(str, options))}. "
+                    f"Received: {value}.{nearest(str(value), map(str, options))}"
+                )
+            continue
+        if type(None) in options:
+            if value is None:
+                continue
+            hint = options[0]
+        if hint not in _KINDS:
+            continue
+        legal = isinstance(value, int | float if hint is float else hint)
+        legal = legal and isinstance(value, bool) == (hint is bool)
+        if hint is float:
+            legal = legal and math.isfinite(value)
+        _require(legal, name, _KINDS[hint], value if isinstance(value, float) else repr(value))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where examples come from and how they travel to the device."""
+
+    source: Literal["tfds", "image_folder", "synthetic"] = "tfds"
+    """Where examples come from."""
+    dataset: str = "cifar10"
+    """A TFDS name (source tfds)."""
+    data_path: str | None = None
+    """The TFDS data_dir (source tfds) or the folder (source image_folder)."""
+    storage_size: int | None = None
+    """Side in pixels at which images are kept; resized once at ingest. Default: as they are."""
+    skip_unreadable: bool = False
+    """Leave unreadable image files out instead of refusing the folder."""
+    synthetic_count: int = 10_000
+    """Training images of the synthetic source; a fifth as many again are its test split."""
+    synthetic_classes: int = 10
+    """Classes of the synthetic source."""
+    synthetic_size: int = 32
+    """Side in pixels of the synthetic source's images."""
+    limit_train: int | None = None
+    """Use this many training images, class-balanced."""
+    limit_test: int | None = None
+    """Use this many test images, class-balanced."""
+    validation_fraction: float = 0.1
+    """Share of the training images held out for validation, class-balanced; 0 for none."""
+    cache: Literal["memory", "device", "disk", "none"] = "memory"
+    """Where decoded images are kept: host memory, every device, a file, or nowhere."""
+    order: Literal["permutation", "shuffle_buffer"] = "permutation"
+    """A stateless permutation of each epoch, or tf.data's shuffle buffer (for comparison)."""
+    transfer: Literal["uint8", "float32"] = "uint8"
+    """What crosses the bus to the device."""
+    augment_on: Literal["device", "host"] = "device"
+    """Where images are augmented."""
+    resize_on: Literal["device", "host"] = "device"
+    """Where images are resized."""
+    prefetch: int = 2
+    """Batches kept ready ahead of the device; 0 for none."""
+    parallel_map: int = 1
+    """Batches assembled at the same time on the host."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name in ("storage_size", "limit_train", "limit_test"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, "1 or more", value)
+        for name in ("synthetic_count", "synthetic_size", "parallel_map"):
+            _require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        _require(
+            self.synthetic_classes >= 2, "synthetic_classes", "2 or more", self.synthetic_classes
+        )
+        _require(self.prefetch >= 0, "prefetch", "0 or more", self.prefetch)
+        _require(
+            0 <= self.validation_fraction < 1,
+            "validation_fraction",
+            "0 or more and below 1",
+            self.validation_fraction,
+        )
+        if self.source == "image_folder" and not self.data_path:
+            raise ConfigError("source image_folder needs its folder: add --data-path DIR")
+        if self.resize_on == "device" and self.augment_on == "host":
+            raise ConfigError(
+                "augment-on host needs resize-on host, because augmentation and resizing are one "
+                "resampling. Received: resize-on device"
+            )
+        if self.cache == "device" and "host" in (self.resize_on, self.augment_on):
+            raise ConfigError(
+                "cache device keeps images on the device, so augment-on and resize-on must be "
+                f"device. Received: augment-on {self.augment_on}, resize-on {self.resize_on}"
+            )
+        if self.cache == "device" and self.order != "permutation":
+            raise ConfigError("cache device needs order permutation. Received: shuffle_buffer")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    depth: Literal[14, 26, 50, 101, 152] = 50
+    """Layers of the ResNet (14 and 26 are for tests and small machines)."""
+    width: int = 64
+    """Channels of the stem; 64 is the published network."""
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    """7x7 stride 2 with pooling, or 3x3 stride 1 without."""
+    stride_version: Literal["v1", "v1.5"] = "v1"
+    """Stride in a block's first 1x1 convolution (v1) or in its 3x3 (v1.5)."""
+    zero_gamma: bool = True
+    """Start the last BatchNorm of each block at zero."""
+    batch_norm_momentum: float = 0.9
+    """Share of the old moving statistics kept at each step."""
+    batch_norm_epsilon: float = 1.001e-5
+    """Added to the variance."""
+    normalise: Normalisation = "auto"
+    """Pixel values the network sees; auto follows the weights (cifar without any)."""
+    resize_method: Literal["bilinear", "nearest"] = "bilinear"
+    """How images are brought to the training size."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _require(self.width >= 1, "width", "1 or more", self.width)
+        _require(
+            0 <= self.batch_norm_momentum < 1,
+            "batch_norm_momentum",
+            "0 or more and below 1",
+            self.batch_norm_momentum,
+        )
+        _require(
+            self.batch_norm_epsilon > 0, "batch_norm_epsilon", "above 0", self.batch_norm_epsilon
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How a gradient becomes an update."""
+
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    """sgd is with Nesterov momentum."""
+    momentum: float = 0.9
+    """Of sgd."""
+    weight_decay: float = 5e-4
+    """L2 in the gradient, or decoupled (adamw); never on BatchNorm parameters or biases."""
+    label_smoothing: float = 0.0
+    """Share of each label spread evenly over all classes."""
+    clip_norm: float | None = None
+    """Bound of the gradient's global norm."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _require(0 <= self.momentum < 1, "momentum", "0 or more and below 1", self.momentum)
+        _require(
+            self.weight_decay >= 0,
+            "weight_decay",
+            "0 or more",
+            self.weight_decay,
+        )
+        _require(
+            0 <= self.label_smoothing < 1,
+            "label_smoothing",
+            "0 or more and below 1",
+            self.label_smoothing,
+        )
+        _require(
+            self.clip_norm is None or self.clip_norm > 0,
+            "clip_norm",
+            "above 0",
+            self.clip_norm,
+        )
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """How the run uses the machine."""
+
+    precision: Precision = "auto"
+    """auto picks what this hardware computes natively, and says so."""
+    xla: Literal["auto", "on", "off"] = "auto"
+    """Compile the step; auto is on for GPUs, off for CPUs."""
+    strategy: Literal["auto", "none", "mirrored"] = "auto"
+    """Replicate over devices; auto mirrors where there are two or more GPUs."""
+    devices: int | None = None
+    """Use this many GPUs. Default: all."""
+    logical_devices: int = 1
+    """Split the CPU into this many devices, to try a layout anywhere."""
+    steps_per_call: str = "auto"
+    """Steps in one call to the device; auto keeps a call within one second."""
+    deterministic: bool = False
+    """Same bits on a GPU too, at a cost."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _require(self.devices is None or self.devices >= 1, "devices", "1 or more", self.devices)
+        _require(self.logical_devices >= 1, "logical_devices", "1 or more", self.logical_devices)
+        _require(
+            self.steps_per_call == "auto"
+            or (self.steps_per_call.isdecimal() and int(self.steps_per_call) >= 1),
+            "steps_per_call",
+            "auto, or 1 or more",
+            self.steps_per_call,
+        )
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """A part of a run with its own rates, augmentation and image size."""
+
+    epochs: int = 5
+    learning_rate: float = 0.1
+    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+    warmup_epochs: float = 0.0
+    augment: str = "flip-crop"
+    image_size: int = 32
+    name: str = "train"
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _require(self.epochs >= 1, "epochs", "1 or more", self.epochs)
+        _require(
+            self.learning_rate > 0,
+            "learning_rate",
+            "a number above 0",
+            self.learning_rate,
+        )
+        _require(
+            0 <= self.warmup_epochs <= self.epochs,
+            "warmup_epochs",
+            "between 0 and the phase's epochs",
+            self.warmup_epochs,
+        )
+        _require(self.image_size >= 1, "image_size", "1 or more", self.image_size)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run computes; saved as RUN/config.json."""
+
+    recipe: Annotated[str, tyro.conf.Suppress] = "custom"
+    global_batch_size: int = 128
+    """Images in one step, over all replicas."""
+    seed: int = 0
+    """Of the weights, the order and the augmentation."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints (the last epoch always has one)."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    phases: Annotated[tuple[PhaseConfig, ...], tyro.conf.Suppress] = (PhaseConfig(),)
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _require(
+            self.global_batch_size >= 1, "global_batch_size", "1 or more", self.global_batch_size
+        )
+        _require(0 <= self.seed < 2**31, "seed", "between 0 and 2147483647", self.seed)
+        _require(self.checkpoint_every >= 1, "checkpoint_every", "1 or more", self.checkpoint_every)
+        if not self.phases:
+            raise ConfigError("phases must hold one phase or more. Received: none")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)

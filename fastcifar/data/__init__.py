@@ -1,0 +1,1 @@
+"""Where examples come from, and the one place that knows their order."""

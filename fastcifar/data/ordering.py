@@ -1,0 +1,40 @@
+"""Which image stands where: the stateless permutation of an epoch.
+
+The image at a position is a pure function of (seed, epoch, position): a perfect shuffle in constant
+memory. Any replica can take any slice, and resuming at a step needs no iterator state.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+
+def steps_per_epoch(examples: int, global_batch_size: int) -> int:
+    """Whole batches in one pass; the remainder is left out, and differs from epoch to epoch."""
+    return examples // global_batch_size
+
+
+def permute(positions: tf.Tensor, *, seed: int, epoch: tf.Tensor | int, examples: int) -> tf.Tensor:
+    """Return the index of the image at each position of an epoch.
+
+    Args:
+        positions: int64 [B], each in [0, examples).
+        seed: of the run.
+        epoch: which pass, counted from 0 over the whole run.
+        examples: size of the split.
+
+    Returns:
+        int64 [B]: over all positions of an epoch, each index exactly once. Runs on the host: the
+        operation (a keyed block cipher on [0, examples), element by element) has no XLA kernel.
+    """
+    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.random.experimental.index_shuffle(
+        positions, seed=tf.cast(key, tf.uint32), max_index=tf.constant(examples - 1, tf.int64)
+    )
+
+
+def epoch_order(*, seed: int, epoch: int, examples: int) -> np.ndarray:
+    """The whole order of one epoch: int64 [examples], the index of the image at each position."""
+    positions = tf.range(examples, dtype=tf.int64)
+    return permute(positions, seed=seed, epoch=epoch, examples=examples).numpy()

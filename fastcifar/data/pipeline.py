@@ -1,0 +1,224 @@
+"""The input pipeline: the one place that knows the order of tf.data's stages.
+
+A dataset yields per-replica batches: with R replicas, element `step * R + r` is replica r's slice
+of the global batch of `step`. One dataset runs through all steps it is asked for, across epochs, so
+there is no gap at an epoch's end, and starting at step s is starting the range at s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from fastcifar.data import ordering, storage
+from fastcifar.data.split import Split
+
+
+class Batch(NamedTuple):
+    """One replica's slice of a global batch.
+
+    Attributes:
+        images: uint8 [b, H, W, 3]; float32 or the compute dtype where the host prepares them; with
+            cache `device`, int64 [b]: indices into the images on the device.
+        labels: int32 [b] (float32 [b, classes] where the host mixes images).
+        positions: int64 [b], global positions within the epoch.
+        epoch: int64 [], counted from 0 over the whole run.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    positions: tf.Tensor
+    epoch: tf.Tensor
+
+
+class EvaluationBatch(NamedTuple):
+    """One replica's slice of an evaluation batch: static shapes, with padding marked by weight 0.
+
+    Attributes:
+        images: uint8 [b, H, W, 3].
+        labels: int32 [b].
+        weights: float32 [b], 1 for an example, 0 for padding.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    weights: tf.Tensor
+
+
+HostTransform = Callable[[Batch], Batch]
+
+
+def train_batches(
+    split: Split,
+    *,
+    global_batch_size: int,
+    replicas: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    cache: str = "memory",
+    order: str = "permutation",
+    transfer: str = "uint8",
+    host_transform: HostTransform | None = None,
+    parallel_map: int = 1,
+    prefetch: int = 2,
+) -> tf.data.Dataset:
+    """Build the dataset of per-replica `Batch`es of the steps [first_step, last_step).
+
+    Args:
+        split: the training images.
+        global_batch_size: images in one step; a multiple of `replicas`.
+        replicas: devices taking part.
+        seed: of the order.
+        first_step, last_step: steps counted from 0 over the whole run.
+        cache: `memory`, `device` (indices are shipped instead of images), `disk` or `none`.
+        order: `permutation`, or `shuffle_buffer` (not resumable to the same order).
+        transfer: `uint8`, or `float32` to cast on the host.
+        host_transform: augmentation or resizing on the host, on whole batches.
+        parallel_map: batches assembled at the same time.
+        prefetch: batches kept ready; 0 for none.
+    """
+    examples = len(split)
+    size = global_batch_size // replicas
+    per_epoch = ordering.steps_per_epoch(examples, global_batch_size)
+    labels = tf.constant(split.labels, tf.int32)
+
+    def locate(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Element of the range -> (positions, epoch): pure arithmetic, nothing remembered."""
+        step = element // replicas
+        start = (step % per_epoch) * global_batch_size + (element % replicas) * size
+        return start + tf.range(size, dtype=tf.int64), step // per_epoch
+
+    elements = tf.data.Dataset.range(first_step * replicas, last_step * replicas)
+    if order == "permutation":
+        read = _reader(split, cache)
+
+        def assemble(element: tf.Tensor) -> Batch:
+            positions, epoch = locate(element)
+            indices = ordering.permute(positions, seed=seed, epoch=epoch, examples=examples)
+            return Batch(read(indices), tf.gather(labels, indices), positions, epoch)
+
+        # Whole batches at a time: the order and the gather cost microseconds an image this way.
+        dataset = elements.map(assemble, num_parallel_calls=_calls(parallel_map))
+    else:
+        # The textbook way. Batching before repeating keeps epochs apart, so that no image is seen
+        # twice in one.
+        images = storage.tensor(split.images)
+        shuffled = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(
+            examples, seed=seed, reshuffle_each_iteration=True
+        )
+        batches = shuffled.batch(size, drop_remainder=True).take(per_epoch * replicas).repeat()
+        dataset = tf.data.Dataset.zip(elements, batches).map(
+            lambda element, batch: Batch(*batch, *locate(element))
+        )
+
+    if transfer == "float32" and cache != "device":
+        dataset = dataset.map(lambda *b: Batch(*b)._replace(images=tf.cast(b[0], tf.float32)))
+    if host_transform is not None:
+        # After batching, so that one operation serves a whole batch.
+        dataset = dataset.map(
+            lambda *b: host_transform(Batch(*b)), num_parallel_calls=_calls(parallel_map)
+        )
+    if prefetch:
+        # Last: the device computes one step while the host assembles the next ones.
+        dataset = dataset.prefetch(prefetch)
+    return dataset
+
+
+def evaluation_batches(
+    split: Split, *, global_batch_size: int, replicas: int, prefetch: int = 2
+) -> tf.data.Dataset:
+    """Build the dataset of per-replica `EvaluationBatch`es that hold every example exactly once.
+
+    The last batch is padded with copies of weight 0, so that every batch has one static shape and
+    no example is left out.
+    """
+    examples = len(split)
+    size = global_batch_size // replicas
+    steps = -(-examples // global_batch_size)
+    images = storage.tensor(split.images)
+    labels = tf.constant(split.labels, tf.int32)
+
+    def assemble(element: tf.Tensor) -> EvaluationBatch:
+        positions = element * size + tf.range(size, dtype=tf.int64)
+        indices = tf.minimum(positions, examples - 1)
+        weights = tf.cast(positions < examples, tf.float32)
+        return EvaluationBatch(tf.gather(images, indices), tf.gather(labels, indices), weights)
+
+    dataset = tf.data.Dataset.range(steps * replicas).map(assemble)
+    return dataset.prefetch(prefetch) if prefetch else dataset
+
+
+def to_devices(dataset: tf.data.Dataset, strategy: Any, prefetch: int = 2) -> Any:
+    """Return an iterable whose elements lie on the replicas' devices, prefetched there.
+
+    Successive elements of `dataset` go to successive replicas.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        device = _devices(strategy)[0]
+        if "GPU" in device and prefetch:
+            return dataset.apply(tf.data.experimental.prefetch_to_device(device, prefetch))
+        return dataset
+    options = tf.distribute.InputOptions(
+        experimental_fetch_to_device=True, experimental_per_replica_buffer_size=max(1, prefetch)
+    )
+    return strategy.distribute_datasets_from_function(lambda context: dataset, options)
+
+
+def _calls(parallel_map: int) -> int | None:
+    # None is a plain map, without a thread pool of its own.
+    return parallel_map if parallel_map > 1 else None
+
+
+def _reader(split: Split, cache: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return indices int64 [b] -> images uint8 [b, H, W, 3] (or the indices, for cache device)."""
+    if cache == "device":
+        return lambda indices: indices
+    if cache == "none":
+        encoded = storage.encode(split.images)
+        height, width, _ = split.image_shape
+
+        def decode(indices: tf.Tensor) -> tf.Tensor:
+            images = tf.map_fn(
+                lambda png: tf.io.decode_png(png, channels=3),
+                tf.gather(encoded, indices),
+                fn_output_signature=tf.TensorSpec([height, width, 3], tf.uint8),
+            )
+            return images
+
+        return decode
+    array = storage.on_disk(split.images) if cache == "disk" else split.images
+    images = storage.tensor(array)
+    return lambda indices: tf.gather(images, indices)
+
+
+def resident_images(split: Split, strategy: Any) -> Any:
+    """Copy the images to every replica's device: uint8 [N, H, W, 3], one value per replica."""
+
+    devices = _devices(strategy)
+
+    def place(replica: int) -> tf.Tensor:
+        with tf.device(devices[replica]):
+            return tf.identity(storage.tensor(split.images))
+
+    if len(devices) == 1:
+        return place(0)
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: place(context.replica_id_in_sync_group)
+    )
+
+
+def _devices(strategy: Any) -> list[str]:
+    """The device of each replica (TensorFlow's default strategy does not tell its own)."""
+    if strategy.num_replicas_in_sync > 1:
+        return list(strategy.extended.worker_devices)
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [devices[0].name]
+
+
+def order_of(split: Split, *, seed: int, epoch: int) -> np.ndarray:
+    """The index of the image at each position of `epoch` (permutation order): int64 [N]."""
+    return ordering.epoch_order(seed=seed, epoch=epoch, examples=len(split))

@@ -1,0 +1,150 @@
+"""Class-balanced subsets of a split: `limit` keeps some examples, `hold_out` sets some aside.
+
+Both work class by class, so that every class keeps its share of the whole:
+
+1. Every class present gets one example (`hold_out`: one on each side).
+2. What is left is shared in proportion to what each class has left, by largest remainder: each
+   class gets the whole part of its share, and the examples still missing go one each to the classes
+   with the largest fractional parts, the lower label first where they are equal. Shares are
+   computed in integers, so the result does not depend on floating-point rounding.
+3. Which examples of a class are taken depends on the seed and the class alone.
+
+Indices are returned in ascending order: the subset lies in memory as the whole did, and a gather
+over it reads forwards.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcifar.data.split import Split
+from fastcifar.errors import SourceError
+
+# Keys of the random streams, so that the two draws are independent of each other under one seed.
+_LIMIT, _HOLD_OUT = 1, 2
+
+
+def limit(split: Split, count: int, seed: int) -> Split:
+    """Return a class-balanced subset of `count` examples (`split` itself if it has just as many).
+
+    Args:
+        split: N examples.
+        count: how many to keep, from the number of classes present to N.
+        seed: non-negative; the same seed keeps the same examples.
+
+    Raises:
+        SourceError: if `count` is out of range.
+    """
+    if count == len(split):
+        return split
+    return split.take(limit_indices(split.labels, count, seed))
+
+
+def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Split `split` in two, class-balanced: (what remains, what is held out).
+
+    Args:
+        split: N examples.
+        fraction: share to hold out, inside (0, 1). Held out are `fraction * N` examples, rounded
+            half up, but at least one of every class, and one of every class remains.
+        seed: non-negative; the same seed holds out the same examples.
+
+    Raises:
+        SourceError: if `fraction` is out of range or a class has a single example.
+    """
+    remaining, held_out = hold_out_indices(
+        split.labels, fraction, seed, class_names=split.class_names
+    )
+    return split.take(remaining), split.take(held_out)
+
+
+def limit_indices(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the indices (int64 [count], ascending) of the examples that `limit` keeps.
+
+    Args:
+        labels: int [N].
+        count: how many to keep, from the number of classes present to N.
+        seed: non-negative.
+
+    Raises:
+        SourceError: if `count` is out of range.
+    """
+    members = _members(labels)
+    if not len(members) <= count <= len(labels):
+        raise SourceError(
+            f"a limit (--limit-train, --limit-test) must lie between {len(members)}, one image of "
+            f"each class, and {len(labels)}, the images there are. Received: {count}"
+        )
+    spare = {label: len(where) - 1 for label, where in members.items()}
+    extra = _largest_remainder(spare, count - len(members))
+    return _draw(members, {label: 1 + more for label, more in extra.items()}, (seed, _LIMIT))
+
+
+def hold_out_indices(
+    labels: np.ndarray, fraction: float, seed: int, *, class_names: tuple[str, ...] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices (int64, ascending) that `hold_out` leaves and those that it holds out.
+
+    Args:
+        labels: int [N].
+        fraction: share to hold out, inside (0, 1).
+        seed: non-negative.
+        class_names: what error messages call the labels; their numbers without it.
+
+    Raises:
+        SourceError: if `fraction` is out of range or a class has a single example.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise SourceError(
+            "the fraction to hold out must lie between 0 and 1, both excluded. "
+            f"Received: {fraction}"
+        )
+    members = _members(labels)
+    for label, where in members.items():
+        if len(where) < 2:
+            name = class_names[label] if class_names else label
+            raise SourceError(
+                "holding out examples needs at least two of every class, one for each side. "
+                f"Received: one of class {str(name)!r}"
+            )
+    classes, total = len(members), len(labels)
+    held_out_count = min(max(int(fraction * total + 0.5), classes), total - classes)
+    spare = {label: len(where) - 2 for label, where in members.items()}
+    extra = _largest_remainder(spare, held_out_count - classes)
+    counts = {label: 1 + more for label, more in extra.items()}
+    held_out = _draw(members, counts, (seed, _HOLD_OUT))
+    remaining = np.ones(total, dtype=bool)
+    remaining[held_out] = False
+    return np.flatnonzero(remaining), held_out
+
+
+def _members(labels: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the ascending indices of every label that occurs, by ascending label."""
+    present, starts = np.unique(np.sort(labels), return_index=True)
+    by_label = np.split(np.argsort(labels, kind="stable"), starts[1:])
+    return {int(label): where for label, where in zip(present, by_label, strict=False)}
+
+
+def _largest_remainder(weights: dict[int, int], seats: int) -> dict[int, int]:
+    """Share `seats` among the keys in proportion to their weights, never more than the weight."""
+    total = sum(weights.values())
+    if total == 0:
+        return dict.fromkeys(weights, 0)
+    shares = {key: weight * seats // total for key, weight in weights.items()}
+    missing = seats - sum(shares.values())
+    # `sorted` is stable and the keys ascend: of equal remainders the lower label comes first.
+    by_remainder = sorted(weights, key=lambda key: -(weights[key] * seats % total))
+    for key in by_remainder[:missing]:
+        shares[key] += 1
+    return shares
+
+
+def _draw(
+    members: dict[int, np.ndarray], counts: dict[int, int], key: tuple[int, int]
+) -> np.ndarray:
+    """Draw `counts[label]` of each class's members, with a random stream for each class."""
+    drawn = [
+        np.random.default_rng((*key, label)).permutation(where)[: counts[label]]
+        for label, where in members.items()
+    ]
+    return np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)

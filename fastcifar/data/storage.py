@@ -1,0 +1,83 @@
+"""How decoded images are kept: TensorFlow's view of host memory, of a file, or encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from fastcifar.errors import SourceError
+
+# TensorFlow's kernels abort on a tensor that is not aligned to this many bytes.
+ALIGNMENT = 64
+
+
+def empty_images(shape: tuple[int, ...]) -> np.ndarray:
+    """Allocate uint8 `shape`, uninitialised, aligned so that TensorFlow can share the memory."""
+    size = int(np.prod(shape))
+    buffer = np.empty(size + ALIGNMENT, np.uint8)
+    offset = -buffer.ctypes.data % ALIGNMENT
+    return buffer[offset : offset + size].reshape(shape)
+
+
+def tensor(images: np.ndarray):
+    """Return a tensor of `images` (uint8 [N, H, W, 3]) that shares their memory.
+
+    `tf.constant` would hold a second copy, and for a moment a third. The array must not be written
+    to afterwards. An array that is not aligned is copied once.
+    """
+    import tensorflow as tf
+
+    if images.ctypes.data % ALIGNMENT or not images.flags.c_contiguous:
+        aligned = empty_images(images.shape)
+        np.copyto(aligned, images)
+        images = aligned
+    # DLPack in this TensorFlow refuses arrays marked read-only; the memory is only read.
+    return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
+
+
+def cache_folder() -> Path:
+    """$FASTCIFAR_CACHE, or fastcifar in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FASTCIFAR_CACHE") or Path(base) / "fastcifar")
+
+
+def on_disk(images: np.ndarray) -> np.ndarray:
+    """Return `images` as a memory-mapped file in the cache folder, written where it is missing.
+
+    The name is a hash of the content, the file appears whole or not at all, and its size is checked
+    before use, so a truncated file is written anew instead of being read.
+
+    Raises:
+        SourceError: if the disk refuses.
+    """
+    digest = hashlib.blake2b(memoryview(images).cast("B"), digest_size=16)
+    digest.update(str(images.shape).encode())
+    path = cache_folder() / "decoded" / f"{digest.hexdigest()}.u8"
+    try:
+        if not path.exists() or path.stat().st_size != images.nbytes:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".partial-{os.getpid()}")
+            try:
+                images.tofile(partial)
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+        # Copy-on-write: the file itself can never be changed through this array.
+        return np.memmap(path, np.uint8, "c", shape=images.shape)
+    except OSError as error:
+        raise SourceError(
+            f"cache disk cannot write {path}: {error.strerror}. "
+            "Free space there, set FASTCIFAR_CACHE, or use --cache memory"
+        ) from error
+
+
+def encode(images: np.ndarray):
+    """Return `images` (uint8 [N, H, W, 3]) as PNG, losslessly: a string tensor [N]."""
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices(tensor(images))
+    encoded = dataset.map(tf.io.encode_png, num_parallel_calls=tf.data.AUTOTUNE)
+    return next(iter(encoded.batch(len(images))))

@@ -1,0 +1,1 @@
+"""Evaluation of a trained model: every example counted exactly once."""

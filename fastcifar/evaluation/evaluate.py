@@ -1,0 +1,122 @@
+"""Evaluation: loss, accuracy, predictions and confusion matrix, every example exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fastcifar.data import pipeline
+from fastcifar.data.pipeline import EvaluationBatch
+from fastcifar.data.split import Split
+from fastcifar.evaluation.metrics import confusion_matrix
+from fastcifar.models.losses import cross_entropy
+
+Preprocess = Callable[[tf.Tensor], tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model does on a split.
+
+    Attributes:
+        loss: mean cross-entropy over the examples.
+        accuracy: share of examples classified correctly, 0..1.
+        predictions: int64 [N], the predicted class of each example, in the split's order.
+        confusion: int64 [C, C], rows are true classes, columns predicted ones.
+    """
+
+    loss: float
+    accuracy: float
+    predictions: np.ndarray
+    confusion: np.ndarray
+
+
+class Evaluator:
+    """Evaluates one model on any split of one image shape; compiled once.
+
+    Args:
+        model: images ready for the network -> float32 logits [B, C].
+        preprocess: uint8 [B, H, W, 3] -> images ready for the network.
+        strategy: the distribution strategy under whose scope the model was made.
+        xla: compile by XLA.
+        global_batch_size: images in one call, a multiple of the replicas.
+        label_smoothing: as in training, so that the two losses can be compared.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: keras.Model,
+        preprocess: Preprocess,
+        strategy: Any,
+        xla: bool,
+        global_batch_size: int,
+        label_smoothing: float = 0.0,
+    ):
+        self._model = model
+        self._preprocess = preprocess
+        self._strategy = strategy
+        self._global_batch_size = global_batch_size
+        self._label_smoothing = label_smoothing
+
+        def compiled(replica: int) -> Callable[..., Any]:
+            def program(batch: EvaluationBatch) -> tuple[tf.Tensor, tf.Tensor]:
+                return self._forward(batch, replica)
+
+            return tf.function(program, jit_compile=True, autograph=False) if xla else program
+
+        self._programs = [compiled(r) for r in range(strategy.num_replicas_in_sync)]
+        self._call = tf.function(self._distribute, autograph=False)
+
+    def __call__(self, split: Split) -> Evaluation:
+        """Evaluate `split`; an empty one is refused by a ValueError."""
+        if not len(split):
+            raise ValueError("a split to evaluate must hold one example or more. Received: 0")
+        replicas = self._strategy.num_replicas_in_sync
+        dataset = pipeline.evaluation_batches(
+            split, global_batch_size=self._global_batch_size, replicas=replicas
+        )
+        loss = 0.0
+        predictions = []
+        for batch in pipeline.to_devices(dataset, self._strategy):
+            losses, predicted = self._call(batch)
+            for part in self._strategy.experimental_local_results(losses):
+                loss += float(part.numpy())
+            for part in self._strategy.experimental_local_results(predicted):
+                predictions.append(part.numpy())
+        # Replicas hold successive slices, so concatenation is the split's order; then the padding.
+        predicted_labels = np.concatenate(predictions)[: len(split)].astype(np.int64)
+        return Evaluation(
+            loss=loss / len(split),
+            accuracy=float(np.mean(predicted_labels == split.labels)),
+            predictions=predicted_labels,
+            confusion=confusion_matrix(split.labels, predicted_labels, len(split.class_names)),
+        )
+
+    def _distribute(self, batch: Any) -> Any:
+        return self._strategy.run(self._on_replica, args=(batch,))
+
+    def _on_replica(self, batch: EvaluationBatch) -> tuple[tf.Tensor, tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        replica = int(tf.get_static_value(context.replica_id_in_sync_group))
+        return self._programs[replica](batch)
+
+    def _forward(self, batch: EvaluationBatch, replica: int) -> tuple[tf.Tensor, tf.Tensor]:
+        def values(variables: list) -> list[tf.Tensor]:
+            local = [self._strategy.experimental_local_results(v.value)[replica] for v in variables]
+            return [v.read_value() for v in local]
+
+        logits, _ = self._model.stateless_call(
+            values(self._model.trainable_variables),
+            values(self._model.non_trainable_variables),
+            self._preprocess(batch.images),
+            training=False,
+        )
+        losses = cross_entropy(logits, batch.labels, self._label_smoothing)
+        total = tf.reduce_sum(losses * tf.cast(batch.weights, losses.dtype))
+        return total, tf.argmax(logits, axis=-1, output_type=tf.int32)

@@ -1,0 +1,1 @@
+"""ResNets, and later their pretrained weights and heads."""

@@ -1,0 +1,33 @@
+"""Cross-entropy for sparse and for soft labels, in the dtype of the logits."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+    """Return the loss of each example: [B], in the dtype of `logits`.
+
+    Args:
+        logits: [B, C], float32 or float64.
+        labels: int [B] (sparse), or float [B, C] whose rows add up to one (one-hot or mixed).
+        label_smoothing: share of each label spread evenly over all classes (Szegedy et al.,
+            "Rethinking the Inception Architecture", 2016).
+    """
+    if labels.shape.rank == 1:
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    else:
+        loss = tf.nn.softmax_cross_entropy_with_logits(tf.cast(labels, logits.dtype), logits)
+    if label_smoothing:
+        # (1 - s) * CE(labels) + s * CE(uniform): the same as smoothing the labels, without them.
+        uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+        loss = (1.0 - label_smoothing) * loss + label_smoothing * uniform
+    return loss
+
+
+def correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return 1.0 where the largest logit is the label (the largest label, if soft): float32 [B]."""
+    if labels.shape.rank == 2:
+        labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
+    predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    return tf.cast(tf.equal(predicted, tf.cast(labels, tf.int32)), tf.float32)

@@ -1,0 +1,74 @@
+"""Named configurations: complete ones, of which the command line overrides parts."""
+
+from __future__ import annotations
+
+from fastcifar.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    RunConfig,
+)
+from fastcifar.errors import ConfigError, nearest
+
+_RECIPES: dict[str, tuple[str, RunConfig]] = {
+    "quickstart": (
+        "a small ResNet on drawn shapes: the whole path in minutes on two CPU cores, no download",
+        RunConfig(
+            recipe="quickstart",
+            global_batch_size=128,
+            data=DataConfig(source="synthetic"),
+            model=ModelConfig(depth=14, width=16, stem="cifar"),
+            phases=(PhaseConfig(epochs=5, learning_rate=0.2, warmup_epochs=0.5, augment="flip"),),
+        ),
+    ),
+    "cifar10-scratch": (
+        "ResNet50 with the CIFAR stem from scratch: the most accurate at 32 px, wants a GPU",
+        RunConfig(
+            recipe="cifar10-scratch",
+            global_batch_size=512,
+            model=ModelConfig(stem="cifar"),
+            optimizer=OptimizerConfig(label_smoothing=0.1),
+            phases=(
+                PhaseConfig(
+                    epochs=30, learning_rate=0.4, schedule="one_cycle", augment="flip-crop"
+                ),
+            ),
+        ),
+    ),
+    "cifar10-32px": (
+        "ResNet50 as published (ImageNet stem) at 32 px from scratch: affordable on a CPU",
+        RunConfig(
+            recipe="cifar10-32px",
+            global_batch_size=128,
+            phases=(
+                PhaseConfig(epochs=5, learning_rate=0.1, warmup_epochs=1.0, augment="flip-crop"),
+            ),
+        ),
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all recipes."""
+    return tuple(_RECIPES)
+
+
+def describe(name: str) -> str:
+    """One line on what the recipe is for."""
+    get(name)
+    return _RECIPES[name][0]
+
+
+def get(name: str) -> RunConfig:
+    """Return the recipe `name`.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    if name not in _RECIPES:
+        raise ConfigError(
+            f"recipe must be one of {', '.join(_RECIPES)}. "
+            f"Received: {name}.{nearest(name, _RECIPES)}"
+        )
+    return _RECIPES[name][1]

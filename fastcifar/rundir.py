@@ -1,0 +1,186 @@
+"""The layout of a run folder: the only code that knows its file names.
+
+Every file appears whole or not at all: it is written beside its place and then renamed. An OSError
+(a full disk, a read-only folder) becomes a one-line `RunDirError`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from fastcifar import config_file
+from fastcifar.config import RunConfig
+from fastcifar.errors import ConfigError, RunDirError
+
+
+def default_path(recipe: str) -> Path:
+    """Where a run goes that was given no folder: runs/RECIPE-UTCTIME."""
+    return Path("runs") / f"{recipe}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+
+
+@contextmanager
+def refusing_os_errors(what: Path | str) -> Iterator[None]:
+    """Turn an OSError inside into a `RunDirError` that names `what`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunDirError(
+            f"{what} cannot be written: {reason}. Free space there, or choose another --run-dir"
+        ) from error
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file beside `path` by `write(file)` and rename it into place.
+
+    Raises:
+        RunDirError: if the disk refuses; no part of the file is left behind.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with refusing_os_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinities have no JSON form; NumPy scalars are not JSON either."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class RunDir:
+    """A run folder and its files."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_path = self.path / "config.json"
+        self.environment_path = self.path / "environment.json"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.summary_path = self.path / "summary.json"
+        self.samples_path = self.path / "samples.npz"
+        self.checkpoints_path = self.path / "checkpoints"
+        self.plots_path = self.path / "plots"
+        self.tensorboard_path = self.path / "tensorboard"
+
+    @classmethod
+    def create(cls, path: str | Path, config: RunConfig, environment: dict) -> RunDir:
+        """Start a new run folder.
+
+        Raises:
+            RunDirError: if it already holds a run or cannot be written.
+        """
+        run = cls(path)
+        run.check_unused()
+        run.write_environment(environment)
+        run.write_config(config)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDir:
+        """Open an existing run folder.
+
+        Raises:
+            RunDirError: if `path` is not a run folder.
+        """
+        run = cls(path)
+        if not run.holds_run():
+            raise RunDirError(f"{run.path} is not a run folder: it has no {run.config_path.name}")
+        return run
+
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return self.config_path.exists()
+
+    def check_unused(self) -> None:
+        """Raise a `RunDirError` if a run was started here."""
+        if self.holds_run():
+            raise RunDirError(
+                f"run folder {self.path} already holds a run. "
+                "Add --resume to go on with it, or choose another --run-dir"
+            )
+
+    def read_config(self) -> RunConfig:
+        """The resolved configuration of the run."""
+        try:
+            return config_file.read(self.config_path)
+        except ConfigError as error:
+            raise RunDirError(str(error)) from error
+
+    def write_config(self, config: RunConfig) -> None:
+        self._write_json(self.config_path, config_file.to_dict(config))
+
+    def read_environment(self) -> dict:
+        return self._read_json(self.environment_path)
+
+    def write_environment(self, environment: dict) -> None:
+        self._write_json(self.environment_path, environment)
+
+    def read_metrics(self) -> list[dict]:
+        """One dict per finished epoch; empty where none is finished."""
+        if not self.metrics_path.exists():
+            return []
+        lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
+        try:
+            return [json.loads(line) for line in lines if line]
+        except json.JSONDecodeError as error:
+            raise RunDirError(
+                f"{self.metrics_path} must hold one JSON object a line: {error}"
+            ) from error
+
+    def write_metrics(self, epochs: list[dict]) -> None:
+        """Replace metrics.jsonl (a resumed run drops what came after its checkpoint)."""
+        text = "".join(json.dumps(_plain(epoch), allow_nan=False) + "\n" for epoch in epochs)
+        write_whole(self.metrics_path, lambda file: file.write(text.encode()))
+
+    def read_summary(self) -> dict | None:
+        """The end of the run, or None where it has not come yet."""
+        return self._read_json(self.summary_path) if self.summary_path.exists() else None
+
+    def write_summary(self, summary: dict) -> None:
+        self._write_json(self.summary_path, summary)
+
+    def read_samples(self) -> dict[str, np.ndarray] | None:
+        """A few test images [M,H,W,3] with labels [M] and predictions [M], or None."""
+        if not self.samples_path.exists():
+            return None
+        with np.load(self.samples_path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    def write_samples(self, **arrays: np.ndarray) -> None:
+        write_whole(self.samples_path, lambda file: np.savez_compressed(file, **arrays))
+
+    def _write_json(self, path: Path, value: dict) -> None:
+        text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
+        write_whole(path, lambda file: file.write(text.encode()))
+
+    def _read_json(self, path: Path) -> dict:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunDirError(f"{path} cannot be read: {error.strerror}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise RunDirError(f"{path} must be JSON. Received: {error}") from error

@@ -1,0 +1,44 @@
+"""How many steps go into one call to the device."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastcifar.training.step import StepMetrics, TrainStep, read_metrics
+
+# A call lasts at most this long, so that a signal is answered soon.
+CALL_S = 1.0
+# Steps timed one by one, after the one that compiles, before their number per call is chosen.
+_TIMED = 2
+
+
+class Calls:
+    """Runs the steps of one phase in calls of k steps.
+
+    With `auto`, k is the number of steps that fit into one second. The results do not depend on k.
+    """
+
+    def __init__(self, step: TrainStep, iterator: Any, steps_per_call: str):
+        self._step = step
+        self._iterator = iterator
+        self._steps_per_call = None if steps_per_call == "auto" else int(steps_per_call)
+        self._fastest = float("inf")
+        self.done = 0
+
+    def run(self, first_step: int, remaining: int) -> tuple[int, StepMetrics]:
+        """Run one call from `first_step` on, of at most `remaining` steps: (steps, metrics)."""
+        steps = min(remaining, self._choose())
+        began = time.perf_counter()
+        metrics = read_metrics(self._step(self._iterator, first_step, steps))
+        if self.done:  # the first call's time is compilation
+            self._fastest = min(self._fastest, (time.perf_counter() - began) / steps)
+        self.done += 1
+        return steps, metrics
+
+    def _choose(self) -> int:
+        if self._steps_per_call is not None:
+            return self._steps_per_call
+        if self.done <= _TIMED:
+            return 1
+        return max(1, int(CALL_S / self._fastest))

@@ -1,0 +1,115 @@
+"""Checkpoints: one file each, holding all state of a run, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcifar.errors import RunDirError
+from fastcifar.rundir import refusing_os_errors, write_whole
+
+KEEP = 2
+_NAME = re.compile(r"step-(\d{8})\.npz")
+
+
+@dataclass
+class Progress:
+    """Where a run stands: everything that is not a variable and that exact resume needs.
+
+    Attributes:
+        step: steps done over the whole run.
+        steps_per_epoch: of the data and batch size the run was started with.
+        epochs: the finished epochs' entries of metrics.jsonl.
+        partial: sums over the steps done of an unfinished epoch.
+        seconds: of the clock's accounts so far.
+        skipped_steps: steps left out by loss scaling.
+        best_epoch: the epoch with the best validation accuracy so far, or None.
+        best_accuracy: that accuracy.
+        warnings: lines for summary.json.
+    """
+
+    step: int = 0
+    steps_per_epoch: int = 0
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    partial: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    skipped_steps: int = 0
+    best_epoch: int | None = None
+    best_accuracy: float = -1.0
+    warnings: list[str] = field(default_factory=list)
+
+
+class Checkpoints:
+    """The checkpoints of one run: the newest few, and the best by validation accuracy.
+
+    The arrays are plain NumPy in a zip archive (`numpy.savez`), whose checksums tell a damaged file
+    from a whole one.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.best_path = folder / "best.npz"
+
+    def paths(self) -> list[Path]:
+        """The checkpoints by step, oldest first (without the best)."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+
+    def save(self, arrays: dict[str, np.ndarray], progress: Progress, *, best: bool) -> Path:
+        """Write a checkpoint, drop all but the newest few, and keep it as the best if it is.
+
+        Raises:
+            RunDirError: if the disk refuses; earlier checkpoints are then left as they were.
+        """
+        path = self.folder / f"step-{progress.step:08d}.npz"
+        encoded = np.frombuffer(json.dumps(vars(progress)).encode(), np.uint8)
+        write_whole(path, lambda file: np.savez(file, progress=encoded, **arrays))
+        with refusing_os_errors(self.best_path):
+            if best:
+                partial = self.best_path.with_suffix(".partial")
+                partial.unlink(missing_ok=True)
+                try:
+                    os.link(path, partial)  # no second copy on disk
+                except OSError:
+                    shutil.copyfile(path, partial)
+                os.replace(partial, self.best_path)
+            for old in self.paths()[:-KEEP]:
+                old.unlink()
+        return path
+
+    def newest(self) -> Path:
+        """The newest checkpoint.
+
+        Raises:
+            RunDirError: if there is none.
+        """
+        paths = self.paths()
+        if not paths:
+            raise RunDirError(f"{self.folder} holds no checkpoint: the run ended before its first")
+        return paths[-1]
+
+
+def load(path: Path) -> tuple[dict[str, np.ndarray], Progress]:
+    """Read a checkpoint.
+
+    Raises:
+        RunDirError: if the file is absent, damaged or not a checkpoint.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        progress = Progress(**json.loads(arrays.pop("progress").tobytes()))
+    except OSError as error:
+        raise RunDirError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
+        raise RunDirError(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
+    return arrays, progress

@@ -1,0 +1,92 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+class Display:
+    """Shows notes, progress and finished epochs.
+
+    On a terminal, long work has one updating bar; into a file or a pipe go plain lines only.
+    """
+
+    def __init__(self, *, quiet: bool = False):
+        from rich.console import Console
+
+        self._console = Console(file=sys.stdout, highlight=False, quiet=quiet)
+        self._bar: Any = None
+        self._task: Any = None
+
+    def line(self, text: str) -> None:
+        """Print one line (above the bar, if there is one)."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` pieces of some preparation are done."""
+        if not self._console.is_terminal:
+            return
+        if self._bar is None:
+            self._open([])
+            self._task = self._bar.add_task(what, total=total)
+        self._bar.update(self._task, description=what, completed=done, total=total)
+        if done >= total:
+            self.close()
+
+    def epoch(self, name: str, steps: int, done: int) -> None:
+        """Open the bar of an epoch of `steps` steps, `done` of which are behind."""
+        if not self._console.is_terminal:
+            return
+        from rich.progress import TextColumn
+
+        self._open([TextColumn("{task.fields[figures]}")])
+        self._task = self._bar.add_task(name, total=steps, completed=done, figures="")
+
+    def step(self, steps: int, *, loss: float, accuracy: float, images_per_s: float) -> None:
+        """Advance the epoch's bar by `steps`."""
+        if self._bar is not None:
+            figures = f"loss {loss:.4f}  accuracy {accuracy:.4f}  {images_per_s:,.0f} images/s"
+            self._bar.update(self._task, advance=steps, figures=figures)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _open(self, more: list[Any]) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self.close()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            *more,
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._bar.start()
+
+
+def epoch_line(entry: dict[str, Any], epochs: int) -> str:
+    """One finished epoch as a line, from its entry in metrics.jsonl."""
+    parts = [
+        f"epoch {entry['epoch']}/{epochs}",
+        f"loss {entry['loss']:.4f}",
+        f"accuracy {entry['accuracy']:.4f}",
+    ]
+    if entry["validation_accuracy"] is not None:
+        parts.append(f"validation loss {entry['validation_loss']:.4f}")
+        parts.append(f"validation accuracy {entry['validation_accuracy']:.4f}")
+    if entry["images_per_s"]:
+        parts.append(f"{entry['images_per_s']:,.0f} images/s")
+    return "  ".join(parts)

@@ -1,0 +1,36 @@
+"""Learning rates as tables: one float32 per step, computed once on the host.
+
+The compiled step reads its rate by position, so a schedule costs nothing there, needs no
+recompilation and can be plotted without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcifar.config import PhaseConfig
+
+
+def learning_rates(phase: PhaseConfig, steps_per_epoch: int) -> np.ndarray:
+    """Return the learning rate of every step of `phase`: float32 [epochs * steps_per_epoch].
+
+    constant: the rate, after a linear warm-up.
+    cosine: linear warm-up to the rate, then half a cosine down to zero (Loshchilov and Hutter,
+        "SGDR", 2017, without restarts).
+    one_cycle: linear up to the rate over the first 30 % of the steps, linear down to zero
+        (Smith, "Super-convergence", 2018).
+    """
+    total = phase.epochs * steps_per_epoch
+    warmup = round(phase.warmup_epochs * steps_per_epoch)
+    if phase.schedule == "one_cycle":
+        warmup = warmup or max(1, round(0.3 * total))
+    step = np.arange(total, dtype=np.float64)
+    # The first step already moves: (step + 1) / (warmup + 1) starts above zero.
+    rising = np.minimum(1.0, (step + 1) / (warmup + 1))
+    through = np.clip((step - warmup) / max(1, total - warmup), 0.0, 1.0)
+    falling = {
+        "constant": np.ones(total),
+        "cosine": 0.5 * (1 + np.cos(np.pi * through)),
+        "one_cycle": 1 - through,
+    }[phase.schedule]
+    return (phase.learning_rate * rising * falling).astype(np.float32)

@@ -1,0 +1,262 @@
+"""The train step: one compiled program for every layout.
+
+On one replica the whole step is one program: augment, resize, normalise, forward, loss, backward,
+update. On several it is: the same program up to the gradients, packed into one vector with the new
+BatchNorm statistics and the metrics; ONE reduction of that vector; a second compiled program that
+unpacks and updates each replica's own copy of the variables. k steps run in one call from the host.
+
+Why not `model.fit`: under MirroredStrategy it refuses or crashes with XLA, and with several steps
+per call (docs/architecture.md). What makes it work here: XLA compiles only functions of tensors and
+of variables on one device, so the reduction stands between the programs, not in them; and the
+network is called by `model.stateless_call`, so no variable is captured from another device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from fastcifar.data.pipeline import Batch
+from fastcifar.models.losses import correct, cross_entropy
+from fastcifar.training.optimizers import Optimizer, decayed
+from fastcifar.training.state import TrainState, local_copy
+
+# (images, labels, seed, positions) -> (images ready for the network, labels)
+Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+# Dynamic loss scaling doubles after this many good steps and halves on an overflow (Micikevicius et
+# al., "Mixed Precision Training", 2018).
+GROWTH_INTERVAL = 2000
+
+
+class StepMetrics(NamedTuple):
+    """Sums over the steps of one call, on the host.
+
+    Attributes:
+        loss: sum of the losses of the images.
+        correct: images classified correctly.
+        images: images seen.
+        skipped: steps left out because a scaled gradient overflowed.
+        first_bad_step: the first step whose loss was not finite, or -1.
+    """
+
+    loss: float
+    correct: float
+    images: float
+    skipped: float
+    first_bad_step: int
+
+
+class TrainStep:
+    """k training steps per call, on every replica of a strategy.
+
+    Args:
+        state: model and optimizer variables.
+        optimizer: applies the gradients.
+        transform: augmentation, resizing and normalisation, compiled into the program.
+        learning_rates: float32 [steps], of the steps from `first_step` on.
+        first_step: the step that `learning_rates` starts at.
+        strategy: the distribution strategy under whose scope `state` was made.
+        xla: compile by XLA.
+        global_batch_size: images in one step.
+        seed: of the augmentation.
+        label_smoothing, clip_norm: see `fastcifar.config.OptimizerConfig`.
+        scale_loss: dynamic loss scaling (float16).
+        resident: images on the devices (one value per replica) that `Batch.images` indexes.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: TrainState,
+        optimizer: Optimizer,
+        transform: Transform,
+        learning_rates: np.ndarray,
+        first_step: int,
+        strategy: Any,
+        xla: bool,
+        global_batch_size: int,
+        seed: int,
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = None,
+        scale_loss: bool = False,
+        resident: Any = None,
+    ):
+        self._state = state
+        self._optimizer = optimizer
+        self._transform = transform
+        self._strategy = strategy
+        self._replicas = strategy.num_replicas_in_sync
+        self._global_batch_size = global_batch_size
+        self._seed = seed
+        self._label_smoothing = label_smoothing
+        self._clip_norm = clip_norm
+        self._scale_loss = scale_loss
+        self._resident = resident
+        self._first_step = first_step
+        self._learning_rates = tf.constant(learning_rates, tf.float32)
+        self._decay = [decayed(path) for path in state.trainable_paths]
+
+        # A program captures its replica's own variables, so each replica has its own.
+        def compiled(function: Callable[..., Any], replica: int) -> Callable[..., Any]:
+            def program(*arguments: Any) -> Any:
+                return function(local_copy(strategy, replica), *arguments)
+
+            # Without XLA an inner function buys nothing, and inlining lets the graph optimise as a
+            # whole.
+            return tf.function(program, jit_compile=True, autograph=False) if xla else program
+
+        replicas = range(self._replicas)
+        self._whole = [compiled(self._whole_step, r) for r in replicas]
+        self._compute = [compiled(self._packed_gradients, r) for r in replicas]
+        self._update = [compiled(self._unpack_and_update, r) for r in replicas]
+        self._call = tf.function(self._steps, autograph=False)
+
+    def __call__(self, iterator: Any, first_step: int, steps: int) -> tf.Tensor:
+        """Run `steps` steps on the next batches of `iterator`; the first is step `first_step`.
+
+        Returns a float64 vector on the device for `read_metrics`; the call may still be running.
+        """
+        return self._call(iterator, tf.constant(first_step, tf.int64), tf.constant(steps, tf.int64))
+
+    @property
+    def traces(self) -> int:
+        """How often the step has been traced: 1, unless something retraces."""
+        return self._call.experimental_get_tracing_count()
+
+    def _steps(self, iterator: Any, first_step: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+        def one(i: tf.Tensor, totals: tf.Tensor, bad: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            step = first_step + i
+            batch = iterator.get_next()
+            metrics = self._strategy.run(self._replica_step, args=(batch, step, self._resident))
+            metrics = self._strategy.experimental_local_results(metrics)[0]
+            bad = tf.where((bad < 0) & ~tf.math.is_finite(metrics[0]), step, bad)
+            return i + 1, totals + tf.cast(metrics, tf.float64), bad
+
+        _, totals, bad = tf.while_loop(
+            lambda i, *_: i < steps,
+            one,
+            (tf.constant(0, tf.int64), tf.zeros([4], tf.float64), tf.constant(-1, tf.int64)),
+            parallel_iterations=1,
+        )
+        return tf.concat([totals, [tf.cast(bad, tf.float64)]], axis=0)
+
+    def _replica_step(self, batch: Batch, step: tf.Tensor, resident: Any) -> tf.Tensor:
+        """One step on one replica; returns the metrics of the global batch: float32 [4]."""
+        context = tf.distribute.get_replica_context()
+        replica = int(tf.get_static_value(context.replica_id_in_sync_group))
+        extra = () if resident is None else (resident,)
+        if self._replicas == 1:
+            return self._whole[0](batch, step, *extra)
+        packed = self._compute[replica](batch, *extra)
+        # One reduction of one vector: its latency is paid once a step, not once a variable.
+        packed = context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
+        return self._update[replica](packed, step)
+
+    # The three functions below are what XLA compiles. `local` gives this replica's variables.
+
+    def _whole_step(self, local: Any, batch: Batch, step: tf.Tensor, *resident: Any) -> tf.Tensor:
+        gradients, statistics, metrics = self._gradients(local, batch, *resident)
+        return self._apply(local, gradients, statistics, metrics, step)
+
+    def _packed_gradients(self, local: Any, batch: Batch, *resident: Any) -> tf.Tensor:
+        gradients, statistics, metrics = self._gradients(local, batch, *resident)
+        # The mean of the replicas' statistics is a sum of shares, so one reduction serves all.
+        shares = [value / self._replicas for value in statistics]
+        dtype = gradients[0].dtype
+        parts = [tf.cast(metrics, dtype), *gradients, *shares]
+        return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
+
+    def _unpack_and_update(self, local: Any, packed: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        shapes = [v.shape for v in (*self._state.trainable, *self._state.statistics)]
+        sizes = [3, *(shape.num_elements() for shape in shapes)]
+        metrics, *flat = tf.split(packed, sizes)
+        values = [tf.reshape(part, shape) for part, shape in zip(flat, shapes, strict=True)]
+        count = len(self._state.trainable)
+        metrics = tf.cast(metrics, tf.float32)
+        return self._apply(local, values[:count], values[count:], metrics, step)
+
+    def _gradients(
+        self, local: Any, batch: Batch, *resident: Any
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
+        """This replica's share of the gradients, its new statistics, and its metrics [3]."""
+        images = tf.gather(resident[0], batch.images) if resident else batch.images
+        seed = tf.stack([tf.constant(self._seed, tf.int64), batch.epoch])
+        images, labels = self._transform(images, batch.labels, seed, batch.positions)
+
+        parameters = [local(v).read_value() for v in self._state.trainable]
+        statistics = [local(v).read_value() for v in self._state.statistics]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(parameters)
+            logits, statistics = self._state.model.stateless_call(
+                parameters, statistics, images, training=True
+            )
+            losses = cross_entropy(logits, labels, self._label_smoothing)
+            loss = tf.reduce_sum(losses)
+            objective = loss / self._global_batch_size
+            if self._scale_loss:
+                objective *= tf.cast(local(self._state.loss_scale).read_value(), objective.dtype)
+        gradients = tape.gradient(objective, parameters)
+        metrics = tf.stack(
+            [
+                tf.cast(loss, tf.float32),
+                tf.reduce_sum(correct(logits, labels)),
+                tf.cast(tf.shape(logits)[0], tf.float32),
+            ]
+        )
+        return gradients, [tf.convert_to_tensor(s) for s in statistics], metrics
+
+    def _apply(
+        self,
+        local: Any,
+        gradients: Sequence[tf.Tensor],
+        statistics: Sequence[tf.Tensor],
+        metrics: tf.Tensor,
+        step: tf.Tensor,
+    ) -> tf.Tensor:
+        """Update this replica's variables from the global gradients; returns metrics [4]."""
+        state = self._state
+        updates = local(state.updates)
+        rate = tf.gather(self._learning_rates, step - self._first_step)
+
+        def update() -> tf.Tensor:
+            self._optimizer.apply(
+                [local(v) for v in state.trainable],
+                {name: [local(v) for v in slots] for name, slots in state.slots.items()},
+                self._clipped(gradients),
+                decay=self._decay,
+                learning_rate=rate,
+                updates=updates.read_value(),
+            )
+            for variable, value in zip(state.statistics, statistics, strict=True):
+                local(variable).assign(value)
+            updates.assign_add(1)
+            return tf.constant(0.0)
+
+        if not self._scale_loss:
+            skipped = update()
+        else:
+            scale, good = local(state.loss_scale), local(state.good_steps)
+            gradients = [g / tf.cast(scale.read_value(), g.dtype) for g in gradients]
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+            skipped = tf.cond(finite, update, lambda: tf.constant(1.0))
+            grown = finite & (good.read_value() + 1 >= GROWTH_INTERVAL)
+            factor = tf.where(finite, tf.where(grown, 2.0, 1.0), 0.5)
+            scale.assign(tf.maximum(scale.read_value() * factor, 1.0))
+            good.assign(tf.where(finite & ~grown, good.read_value() + 1, 0))
+        return tf.concat([metrics, [skipped]], axis=0)
+
+    def _clipped(self, gradients: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+        if self._clip_norm is None:
+            return gradients
+        clipped, _ = tf.clip_by_global_norm(gradients, self._clip_norm)
+        return clipped
+
+
+def read_metrics(totals: tf.Tensor) -> StepMetrics:
+    """Bring a call's totals to the host; waits until the call is finished."""
+    loss, right, images, skipped, bad = (float(value) for value in totals.numpy())
+    return StepMetrics(loss, right, images, skipped, int(bad))

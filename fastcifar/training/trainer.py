@@ -1,0 +1,413 @@
+"""The trainer: the only place where all parts meet."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from fastcifar import environment, runtime
+from fastcifar.config import PhaseConfig, RunConfig
+from fastcifar.data import ordering, pipeline
+from fastcifar.data.split import Splits
+from fastcifar.errors import ConfigError, DivergenceError
+from fastcifar.evaluation.evaluate import Evaluation, Evaluator
+from fastcifar.rundir import RunDir
+from fastcifar.runtime import Runtime
+from fastcifar.timing import Stopwatch
+from fastcifar.training import checkpoints, transforms
+from fastcifar.training.assembly import build_model, load_splits, per_replica_batch_size
+from fastcifar.training.calls import Calls
+from fastcifar.training.checkpoints import Checkpoints, Progress
+from fastcifar.training.event_log import EventLog
+from fastcifar.training.interrupts import Interrupted, Interrupts
+from fastcifar.training.optimizers import Optimizer
+from fastcifar.training.progress import Display, epoch_line
+from fastcifar.training.schedules import learning_rates
+from fastcifar.training.state import TrainState, weights_sha256
+from fastcifar.training.step import StepMetrics, TrainStep
+from fastcifar.training.transforms import Transforms
+
+# Test images kept with their predictions for the plot of samples.
+_SAMPLES = 25
+
+
+def train(
+    config: RunConfig, run_dir: str, *, resume: bool = False, display: Display | None = None
+) -> dict[str, Any]:
+    """Train as `config` says, into the folder `run_dir`; return the summary.
+
+    Args:
+        config: the resolved configuration.
+        run_dir: a folder that holds no run yet; with `resume`, one that does.
+        resume: go on from the newest checkpoint.
+        display: where progress is shown; nowhere by default.
+
+    Raises:
+        UserError: for anything the configuration asks that this machine or data cannot do.
+        DivergenceError: if the loss stops being finite; the last checkpoint is intact.
+        Interrupted: on SIGINT or SIGTERM, after a checkpoint has been written.
+    """
+    display = display or Display(quiet=True)
+    clock = Stopwatch("startup")
+    try:
+        # Folder first: a mistake there must not cost the time it takes to load the data.
+        resumed = None
+        if resume:
+            run = RunDir.open(run_dir)
+            resumed = checkpoints.load(Checkpoints(run.checkpoints_path).newest())
+        else:
+            RunDir(run_dir).check_unused()
+        prepared = _prepare(config, display)
+        if resumed is None:
+            run = RunDir.create(run_dir, config, prepared.environment)
+        with Interrupts() as interrupts:
+            training = _Training(config, run, prepared, clock, display, interrupts)
+            if resumed is not None:
+                training.restore(*resumed)
+            return training.run()
+    finally:
+        display.close()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a run is made of, once the machine and the data are known."""
+
+    runtime: Runtime
+    environment: dict[str, Any]
+    splits: Splits
+    steps_per_epoch: int
+    model: keras.Model
+    optimizer: Optimizer
+    state: TrainState
+
+
+def _prepare(config: RunConfig, display: Display) -> _Prepared:
+    """Set up devices, data and network; what can fail for the user's reasons fails here."""
+    chosen = runtime.setup(config.runtime)
+    replica_batch = per_replica_batch_size(config.global_batch_size, chosen.replicas)
+    transforms.check_policies(config.phases, replica_batch)
+    for note in chosen.notes:
+        display.line(note)
+    splits = load_splits(config.data, seed=config.seed, progress=display.count)
+    for note in splits.notes:
+        display.line(note)
+    steps = ordering.steps_per_epoch(len(splits.train), config.global_batch_size)
+    if not steps:
+        raise ConfigError(
+            f"global-batch-size must be at most the {len(splits.train)} training images. "
+            f"Received: {config.global_batch_size}"
+        )
+    optimizer = Optimizer(config.optimizer)
+    with chosen.strategy.scope():
+        model = build_model(
+            config.model,
+            num_classes=len(splits.class_names),
+            seed=config.seed,
+            dtype=chosen.precision,
+        )
+        state = TrainState(model, optimizer, scale_loss=chosen.scales_loss)
+    return _Prepared(
+        runtime=chosen,
+        environment=environment.fingerprint(list(chosen.gpus), dict(chosen.threads)),
+        splits=splits,
+        steps_per_epoch=steps,
+        model=model,
+        optimizer=optimizer,
+        state=state,
+    )
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """A phase with its place in the run: steps and epochs count from 0 over the whole run."""
+
+    config: PhaseConfig
+    first_step: int
+    rates: np.ndarray
+    transforms: Transforms
+
+    @property
+    def last_step(self) -> int:
+        return self.first_step + len(self.rates)
+
+
+class _Training:
+    """The loop over phases, epochs and calls, and what happens between them."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDir,
+        prepared: _Prepared,
+        clock: Stopwatch,
+        display: Display,
+        interrupts: Interrupts,
+    ):
+        self.config = config
+        self.run_dir = run
+        self.prepared = prepared
+        self.clock = clock
+        self.display = display
+        self.interrupts = interrupts
+        self.checkpoints = Checkpoints(run.checkpoints_path)
+        self.progress = Progress(steps_per_epoch=prepared.steps_per_epoch)
+        self.seconds_before: dict[str, float] = {}
+        self.phases = self._plan()
+        self.event_log = EventLog(run.tensorboard_path)
+
+    def _plan(self) -> list[_Phase]:
+        phases: list[_Phase] = []
+        step = 0
+        for phase in self.config.phases:
+            made = transforms.make(
+                self.config.data,
+                self.config.model,
+                phase,
+                num_classes=len(self.prepared.splits.class_names),
+                seed=self.config.seed,
+                dtype=self.prepared.runtime.compute_dtype,
+            )
+            rates = learning_rates(phase, self.prepared.steps_per_epoch)
+            phases.append(_Phase(phase, step, rates, made))
+            step += len(rates)
+        return phases
+
+    def restore(self, arrays: dict[str, np.ndarray], progress: Progress) -> None:
+        """Go on from a checkpoint; what differs from the machine it comes from is a warning."""
+        if progress.steps_per_epoch != self.prepared.steps_per_epoch:
+            raise ConfigError(
+                "a resumed run must have the data and batch size it was started with, "
+                f"{progress.steps_per_epoch} steps per epoch. "
+                f"Received: {self.prepared.steps_per_epoch}"
+            )
+        self.prepared.state.restore(arrays)
+        self.progress = progress
+        self.seconds_before = dict(progress.seconds)
+        before, now = self.run_dir.read_environment(), self.prepared.environment
+        for key in ("versions", "cpu", "gpus", "threads"):
+            if before.get(key) != now[key]:
+                self._warn(f"resumed with other {key}: {now[key]} instead of {before.get(key)}")
+        self.display.line(f"resumed at step {progress.step}")
+
+    def _warn(self, text: str) -> None:
+        if text not in self.progress.warnings:
+            self.progress.warnings.append(text)
+        self.display.line(f"warning: {text}")
+
+    def run(self) -> dict[str, Any]:
+        """Run what is left of the phases, then evaluate on the test split."""
+        self.display.line(
+            f"ResNet{self.config.model.depth}, {self._parameters():,} parameters; "
+            f"{len(self.prepared.splits.train):,} training images, "
+            f"{self.prepared.steps_per_epoch} steps an epoch; into {self.run_dir.path}"
+        )
+        evaluator = None
+        for phase in self.phases:
+            if self.progress.step < phase.last_step:
+                evaluator = self._evaluator(phase)
+                self._run_phase(phase, evaluator)
+        return self._finish(evaluator or self._evaluator(self.phases[-1]))
+
+    def _evaluator(self, phase: _Phase) -> Evaluator:
+        return Evaluator(
+            model=self.prepared.model,
+            preprocess=phase.transforms.for_evaluation,
+            strategy=self.prepared.runtime.strategy,
+            xla=self.prepared.runtime.xla,
+            global_batch_size=self.config.global_batch_size,
+            label_smoothing=self.config.optimizer.label_smoothing,
+        )
+
+    def _run_phase(self, phase: _Phase, evaluator: Evaluator) -> None:
+        config, data, chosen = self.config, self.config.data, self.prepared.runtime
+        train_split = self.prepared.splits.train
+        dataset = pipeline.train_batches(
+            train_split,
+            global_batch_size=config.global_batch_size,
+            replicas=chosen.replicas,
+            seed=config.seed,
+            first_step=self.progress.step,
+            last_step=phase.last_step,
+            cache=data.cache,
+            order=data.order,
+            transfer=data.transfer,
+            host_transform=phase.transforms.on_host,
+            parallel_map=data.parallel_map,
+            prefetch=data.prefetch,
+        )
+        resident = None
+        if data.cache == "device":
+            resident = pipeline.resident_images(train_split, chosen.strategy)
+        step = TrainStep(
+            state=self.prepared.state,
+            optimizer=self.prepared.optimizer,
+            transform=phase.transforms.on_device,
+            learning_rates=phase.rates,
+            first_step=phase.first_step,
+            strategy=chosen.strategy,
+            xla=chosen.xla,
+            global_batch_size=config.global_batch_size,
+            seed=config.seed,
+            label_smoothing=config.optimizer.label_smoothing,
+            clip_norm=config.optimizer.clip_norm,
+            scale_loss=chosen.scales_loss,
+            resident=resident,
+        )
+        iterator = iter(pipeline.to_devices(dataset, chosen.strategy, data.prefetch))
+        calls = Calls(step, iterator, config.runtime.steps_per_call)
+        while self.progress.step < phase.last_step:
+            self._run_epoch(phase, calls, evaluator)
+
+    def _run_epoch(self, phase: _Phase, calls: Calls, evaluator: Evaluator) -> None:
+        per_epoch = self.prepared.steps_per_epoch
+        epoch = self.progress.step // per_epoch
+        end = (epoch + 1) * per_epoch
+        self.display.epoch(
+            f"epoch {epoch + 1}/{self.config.epochs}", per_epoch, self.progress.step % per_epoch
+        )
+        while self.progress.step < end:
+            if self.interrupts.received is not None:
+                self._stop(self.interrupts.received)
+            compiles = calls.done == 0
+            began = time.perf_counter()
+            with self.clock.account("startup" if compiles else "train"):
+                steps, metrics = calls.run(self.progress.step, end - self.progress.step)
+            seconds = 0.0 if compiles else time.perf_counter() - began
+            self._count(steps, metrics, seconds)
+        self.display.close()
+        self._end_epoch(phase, epoch, evaluator)
+
+    def _count(self, steps: int, metrics: StepMetrics, seconds: float) -> None:
+        """Add a call to the epoch's sums; `seconds` is 0 for a call that compiled."""
+        if metrics.first_bad_step >= 0 and not metrics.skipped:
+            raise DivergenceError(
+                f"the loss stopped being finite at step {metrics.first_bad_step}. Lower "
+                "--learning-rate or set --clip-norm; the last checkpoint is intact"
+            )
+        self.progress.step += steps
+        self.progress.skipped_steps += int(metrics.skipped)
+        partial = self.progress.partial
+        sums = {
+            "loss": metrics.loss,
+            "correct": metrics.correct,
+            "images": metrics.images,
+            "train_s": seconds,
+            # A call that compiled counts in neither the time nor the images of the rate.
+            "timed_images": metrics.images if seconds else 0.0,
+        }
+        for name, value in sums.items():
+            partial[name] = partial.get(name, 0.0) + value
+        self.display.step(
+            steps,
+            loss=partial["loss"] / partial["images"],
+            accuracy=partial["correct"] / partial["images"],
+            images_per_s=metrics.images / seconds if seconds else 0.0,
+        )
+
+    def _end_epoch(self, phase: _Phase, epoch: int, evaluator: Evaluator) -> None:
+        progress, partial = self.progress, self.progress.partial
+        began = time.perf_counter()
+        with self.clock.account("paused"):
+            validation: Evaluation | None = None
+            if self.prepared.splits.validation is not None:
+                validation = evaluator(self.prepared.splits.validation)
+            best = validation is not None and validation.accuracy > progress.best_accuracy
+            if validation is not None and best:
+                progress.best_epoch, progress.best_accuracy = epoch + 1, validation.accuracy
+            entry = {
+                "epoch": epoch + 1,
+                "phase": phase.config.name,
+                "loss": partial["loss"] / partial["images"],
+                "accuracy": partial["correct"] / partial["images"],
+                "validation_loss": validation.loss if validation else None,
+                "validation_accuracy": validation.accuracy if validation else None,
+                "learning_rate": float(phase.rates[progress.step - phase.first_step - 1]),
+                "images_per_s": _ratio(partial["timed_images"], partial["train_s"]),
+                "train_s": partial["train_s"],
+                "paused_s": time.perf_counter() - began,
+            }
+            progress.epochs.append(entry)
+            progress.partial = {}
+            due = (epoch + 1) % self.config.checkpoint_every == 0
+            if due or best or epoch + 1 == self.config.epochs:
+                self._save(best=best)
+            self.run_dir.write_metrics(progress.epochs)
+            self.event_log.write(epoch + 1, entry)
+        self.display.line(epoch_line(entry, self.config.epochs))
+
+    def _save(self, *, best: bool) -> None:
+        self.progress.seconds = self._seconds()
+        self.checkpoints.save(self.prepared.state.arrays(), self.progress, best=best)
+
+    def _seconds(self) -> dict[str, float]:
+        """The clock's accounts, with those of the run before it was resumed."""
+        return {
+            name: self.seconds_before.get(name, 0.0) + self.clock.seconds(name)
+            for name in ("startup", "train", "paused")
+        }
+
+    def _stop(self, signal_number: int) -> None:
+        self.display.close()
+        self._save(best=False)
+        raise Interrupted(
+            f"stopped at step {self.progress.step} of {self.phases[-1].last_step}, a checkpoint "
+            f"is written; go on with --resume --run-dir {self.run_dir.path}",
+            signal_number,
+        )
+
+    def _finish(self, evaluator: Evaluator) -> dict[str, Any]:
+        splits, progress, chosen = self.prepared.splits, self.progress, self.prepared.runtime
+        with self.clock.account("paused"):
+            # The one place where training reads the test split.
+            test = evaluator(splits.test)
+            shown = np.linspace(0, len(splits.test) - 1, min(_SAMPLES, len(splits.test)))
+            shown = shown.astype(np.int64)
+            self.run_dir.write_samples(
+                images=splits.test.images[shown],
+                labels=splits.test.labels[shown],
+                predictions=test.predictions[shown],
+            )
+        epochs, seconds = progress.epochs, self._seconds()
+        train_s = sum(entry["train_s"] for entry in epochs)
+        timed_images = sum((e["images_per_s"] or 0.0) * e["train_s"] for e in epochs)
+        summary = {
+            "recipe": self.config.recipe,
+            "test_accuracy": test.accuracy,
+            "test_loss": test.loss,
+            "validation_accuracy": epochs[-1]["validation_accuracy"],
+            "best_epoch": progress.best_epoch,
+            "train_accuracy": epochs[-1]["accuracy"],
+            "images_per_s": _ratio(timed_images, train_s),
+            "startup_s": seconds["startup"],
+            "train_s": train_s,
+            "wall_s": sum(seconds.values()),
+            "epochs": len(epochs),
+            "steps": progress.step,
+            "skipped_steps": progress.skipped_steps,
+            "replicas": chosen.replicas,
+            "precision": chosen.precision,
+            "xla": chosen.xla,
+            "parameters": self._parameters(),
+            "peak_host_bytes": environment.peak_host_bytes(),
+            "peak_device_bytes": runtime.peak_device_bytes(),
+            "warnings": progress.warnings,
+            "weights_sha256": weights_sha256(self.prepared.model),
+            "class_names": list(splits.class_names),
+            "confusion_matrix": test.confusion.tolist(),
+        }
+        self.run_dir.write_summary(summary)
+        return summary
+
+    def _parameters(self) -> int:
+        """Trainable parameters."""
+        return sum(math.prod(v.shape) for v in self.prepared.model.trainable_variables)
+
+
+def _ratio(amount: float, seconds: float) -> float | None:
+    return amount / seconds if seconds else None

@@ -1,0 +1,120 @@
+"""Puts augmentation, resizing and normalisation where the configuration wants them.
+
+By default all of it runs on the device, inside the compiled program; the host's share exists so
+that the ladder benchmark can show what it costs there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from fastcifar.augment import policies
+from fastcifar.augment.build import build
+from fastcifar.augment.preprocess import normalise, preprocess, resize
+from fastcifar.config import DataConfig, ModelConfig, PhaseConfig
+from fastcifar.data.pipeline import Batch, HostTransform
+from fastcifar.errors import ConfigError
+from fastcifar.training.step import Transform
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """What happens to an image between storage and network.
+
+    Attributes:
+        on_host: for the input pipeline, or None.
+        on_device: for the train step.
+        for_evaluation: uint8 [B, H, W, 3] -> images ready for the network.
+    """
+
+    on_host: HostTransform | None
+    on_device: Transform
+    for_evaluation: Callable[[tf.Tensor], tf.Tensor]
+
+
+def choose_normalisation(asked: str) -> str:
+    """Return the scheme: `auto` follows the weights; without any, CIFAR-10's statistics."""
+    return "cifar" if asked == "auto" else asked
+
+
+def check_policies(phases: tuple[PhaseConfig, ...], per_replica_batch_size: int) -> None:
+    """Refuse an unknown policy, or one whose groups do not fit the batch, before anything is built.
+
+    Raises:
+        ConfigError: naming the policy and the rule.
+    """
+    for phase in phases:
+        policy = policies.get(phase.augment)
+        if per_replica_batch_size % policy.group_size:
+            raise ConfigError(
+                f"the batch of one replica must be a multiple of {policy.group_size} for augment "
+                f"{phase.augment}, which works on groups. Received: {per_replica_batch_size}"
+            )
+
+
+def make(
+    data: DataConfig,
+    model: ModelConfig,
+    phase: PhaseConfig,
+    *,
+    num_classes: int,
+    seed: int,
+    dtype: str,
+) -> Transforms:
+    """Build the transforms of one phase.
+
+    Args:
+        data, model, phase: where and how.
+        num_classes: width of mixed labels.
+        seed: of the run; the host's share of the randomness is keyed by it as the device's is.
+        dtype: of images for the network.
+    """
+    size = (phase.image_size, phase.image_size)
+    scheme = choose_normalisation(model.normalise)
+    method = model.resize_method
+
+    def augment_to(dtype: str) -> Transform:
+        return build(
+            phase.augment,
+            image_size=size,
+            num_classes=num_classes,
+            resize_method=method,
+            dtype=dtype,
+        )
+
+    def evaluation(images: tf.Tensor) -> tf.Tensor:
+        return preprocess(
+            images, image_size=size, scheme=scheme, method=method, dtype=dtype
+        )
+
+    if data.augment_on == "host":
+        # float32: the host has no fast bfloat16, and this is the textbook's way.
+        on_the_host = augment_to("float32")
+
+        def on_host(batch: Batch) -> Batch:
+            key = tf.stack([tf.constant(seed, tf.int64), batch.epoch])
+            images, labels = on_the_host(batch.images, batch.labels, key, batch.positions)
+            return batch._replace(images=images, labels=labels)
+
+        def normalise_only(images, labels, seed, positions):
+            return tf.cast(normalise(images, scheme), dtype), labels
+
+        return Transforms(on_host, normalise_only, evaluation)
+
+    on_the_device = augment_to(dtype)
+
+    def on_device(images, labels, seed, positions):
+        images, labels = on_the_device(images, labels, seed, positions)
+        return normalise(images, scheme), labels
+
+    if data.resize_on == "host":
+
+        def resize_on_host(batch: Batch) -> Batch:
+            images = resize(batch.images, size, method=method, dtype="float32")
+            return batch._replace(images=images)
+
+        return Transforms(resize_on_host, on_device, evaluation)
+    return Transforms(None, on_device, evaluation)
