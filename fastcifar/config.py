@@ -6,7 +6,6 @@ the fields become the flags' help. No heavy import: `fastcifar --help` reads thi
 
 from __future__ import annotations
 
-import functools
 import math
 import typing
 from dataclasses import dataclass, field
@@ -30,40 +29,52 @@ def _require(ok: bool, name: str, rule: str, received: Any) -> None:
         raise ConfigError(f"{flag(name)} must be {rule}. Received: {received}")
 
 
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_INT_LIMIT = 2**31  # what TensorFlow's int32 arguments hold
+
+
+def check_value(name: str, hint: Any, value: Any) -> None:
+    """Refuse a value that a field's type does not allow.
+
+    Numbers must be finite, whole ones below 2147483648.
+
+    Args:
+        name: the field's.
+        hint: its type: a Literal, int, float, str, bool, one of these or None; a type that is
+            none of them allows everything.
+        value: what it is given.
+
+    Raises:
+        ConfigError: if the type does not allow the value.
+    """
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        # By type too: to Python 50.0 == 50 and True == 1.
+        if (type(value), value) not in [(type(option), option) for option in options]:
+            raise ConfigError(
+                f"{flag(name)} must be one of {', '.join(map(str, options))}. "
+                f"Received: {value!r}.{nearest(str(value), map(str, options))}"
+            )
+        return
+    if type(None) in options:
+        if value is None:
+            return
+        hint = options[0]
+    if hint not in _KINDS:
+        return
+    legal = isinstance(value, int | float if hint is float else hint)
+    legal = legal and isinstance(value, bool) == (hint is bool)
+    _require(legal, name, _KINDS[hint], repr(value))
+    if isinstance(value, int):
+        _require(value < _INT_LIMIT, name, f"a number below {_INT_LIMIT}", value)
+    elif isinstance(value, float):
+        _require(math.isfinite(value), name, "a finite number", value)
 
 
 def _check_types(config: Any) -> None:
-    """Refuse a value that its field's type does not allow (dataclasses do not check, JSON neither).
-
-    Numbers must be finite. A tuple of dataclasses (the phases) checks itself.
-    """
-    for name, hint in _hints(type(config)).items():
-        value = getattr(config, name)
-        options = typing.get_args(hint)
-        if typing.get_origin(hint) is Literal:
-            if value not in options:
-                raise ConfigError(
-                    f"{flag(name)} must be one of {', '.join(map(str, options))}. "
-                    f"Received: {value}.{nearest(str(value), map(str, options))}"
-                )
-            continue
-        if type(None) in options:
-            if value is None:
-                continue
-            hint = options[0]
-        if hint not in _KINDS:
-            continue
-        legal = isinstance(value, int | float if hint is float else hint)
-        legal = legal and isinstance(value, bool) == (hint is bool)
-        if hint is float:
-            legal = legal and math.isfinite(value)
-        _require(legal, name, _KINDS[hint], value if isinstance(value, float) else repr(value))
+    """Check every field (dataclasses do not, JSON neither); nested dataclasses check themselves."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        check_value(name, hint, getattr(config, name))
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,10 @@ class DataConfig:
             self.validation_fraction,
         )
         if self.source == "image_folder" and not self.data_path:
-            raise ConfigError("source image_folder needs its folder: add --data-path DIR")
+            raise ConfigError(
+                "source image_folder needs its folder: add --data-path DIR. "
+                f"Received: data-path {self.data_path!r}"
+            )
         if self.resize_on == "device" and self.augment_on == "host":
             raise ConfigError(
                 "augment-on host needs resize-on host, because augmentation and resizing are one "
@@ -137,7 +151,7 @@ class DataConfig:
                 f"device. Received: augment-on {self.augment_on}, resize-on {self.resize_on}"
             )
         if self.cache == "device" and self.order != "permutation":
-            raise ConfigError("cache device needs order permutation. Received: shuffle_buffer")
+            raise ConfigError(f"cache device needs order permutation. Received: order {self.order}")
 
 
 @dataclass(frozen=True)
@@ -243,7 +257,7 @@ class RuntimeConfig:
             or (self.steps_per_call.isdecimal() and int(self.steps_per_call) >= 1),
             "steps_per_call",
             "auto, or 1 or more",
-            self.steps_per_call,
+            repr(self.steps_per_call),
         )
 
 
@@ -252,12 +266,19 @@ class PhaseConfig:
     """A part of a run with its own rates, augmentation and image size."""
 
     epochs: int = 5
+    """Passes over the training images."""
     learning_rate: float = 0.1
+    """The highest rate of the schedule."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+    """How the rate goes on after the warm-up; see `fastcifar.training.schedules`."""
     warmup_epochs: float = 0.0
+    """Epochs over which the rate rises from zero."""
     augment: str = "flip-crop"
+    """The augmentation policy."""
     image_size: int = 32
+    """Side in pixels at which the network sees the images."""
     name: str = "train"
+    """Of the phase, in metrics.jsonl."""
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -265,7 +286,7 @@ class PhaseConfig:
         _require(
             self.learning_rate > 0,
             "learning_rate",
-            "a number above 0",
+            "above 0",
             self.learning_rate,
         )
         _require(
@@ -282,6 +303,7 @@ class RunConfig:
     """Everything that decides what a run computes; saved as RUN/config.json."""
 
     recipe: Annotated[str, tyro.conf.Suppress] = "custom"
+    """The name of the recipe that this came from."""
     global_batch_size: int = 128
     """Images in one step, over all replicas."""
     seed: int = 0
@@ -293,13 +315,14 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     phases: Annotated[tuple[PhaseConfig, ...], tyro.conf.Suppress] = (PhaseConfig(),)
+    """The parts of the run, one after the other."""
 
     def __post_init__(self) -> None:
         _check_types(self)
         _require(
             self.global_batch_size >= 1, "global_batch_size", "1 or more", self.global_batch_size
         )
-        _require(0 <= self.seed < 2**31, "seed", "between 0 and 2147483647", self.seed)
+        _require(self.seed >= 0, "seed", "0 or more", self.seed)
         _require(self.checkpoint_every >= 1, "checkpoint_every", "1 or more", self.checkpoint_every)
         if not self.phases:
             raise ConfigError("phases must hold one phase or more. Received: none")

@@ -107,9 +107,7 @@ def setup(config: RuntimeConfig) -> Runtime:
             for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)
         elif config.logical_devices > 1:
-            (cpu, *_) = tf.config.list_physical_devices("CPU")
-            parts = [tf.config.LogicalDeviceConfiguration() for _ in range(config.logical_devices)]
-            tf.config.set_logical_device_configuration(cpu, parts)
+            _split_cpu(tf, config.logical_devices)
     except RuntimeError as error:
         raise DeviceError(
             "devices must be set up before TensorFlow is used in this process. "
@@ -128,6 +126,8 @@ def setup(config: RuntimeConfig) -> Runtime:
 
     kind = "GPU" if gpus else "CPU"
     devices = [device.name for device in tf.config.list_logical_devices(kind)]
+    if not gpus:
+        devices = devices[: config.logical_devices]
     strategy, replicas, why = _choose_strategy(config.strategy, devices, on_gpu=bool(gpus))
 
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
@@ -154,6 +154,15 @@ def setup(config: RuntimeConfig) -> Runtime:
             "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
         },
     )
+
+
+def _split_cpu(tf: Any, count: int) -> None:
+    """Make `count` devices of the CPU; a process that already has that many keeps them."""
+    (cpu, *_) = tf.config.list_physical_devices("CPU")
+    configured = tf.config.get_logical_device_configuration(cpu)
+    if configured is None or len(configured) < count:
+        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+        tf.config.set_logical_device_configuration(cpu, parts)
 
 
 def _choose_strategy(asked: str, devices: list[str], *, on_gpu: bool) -> tuple[Any, int, str]:

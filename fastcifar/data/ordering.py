@@ -15,6 +15,13 @@ def steps_per_epoch(examples: int, global_batch_size: int) -> int:
     return examples // global_batch_size
 
 
+# The operation's default of 4 rounds, and keys that differ in few bits, such as (0, 1) and (0, 2),
+# give orders whose statistics are visibly not those of a shuffle (a chi-square test over the
+# differences of neighbours tells them at 50,000 examples). A hashed key and 16 rounds pass, at a
+# cost of microseconds a batch.
+_ROUNDS = 16
+
+
 def permute(positions: tf.Tensor, *, seed: int, epoch: tf.Tensor | int, examples: int) -> tf.Tensor:
     """Return the index of the image at each position of an epoch.
 
@@ -28,9 +35,19 @@ def permute(positions: tf.Tensor, *, seed: int, epoch: tf.Tensor | int, examples
         int64 [B]: over all positions of an epoch, each index exactly once. Runs on the host: the
         operation (a keyed block cipher on [0, examples), element by element) has no XLA kernel.
     """
-    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
-    return tf.random.experimental.index_shuffle(
-        positions, seed=tf.cast(key, tf.uint32), max_index=tf.constant(examples - 1, tf.int64)
+    key = tf.random.stateless_uniform(
+        [3],
+        seed=tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)]),
+        minval=None,
+        maxval=None,
+        dtype=tf.uint32,
+        alg="philox",  # the same on every device
+    )
+    return tf.raw_ops.RandomIndexShuffle(
+        index=positions,
+        seed=key,
+        max_index=tf.constant(examples - 1, tf.int64),
+        rounds=_ROUNDS,
     )
 
 

@@ -112,20 +112,19 @@ def train_batches(
         )
         batches = shuffled.batch(size, drop_remainder=True).take(per_epoch * replicas).repeat()
         dataset = tf.data.Dataset.zip(elements, batches).map(
-            lambda element, batch: Batch(*batch, *locate(element))
+            lambda element, batch: Batch(batch[0], batch[1], *locate(element))
         )
 
     if transfer == "float32" and cache != "device":
-        dataset = dataset.map(lambda *b: Batch(*b)._replace(images=tf.cast(b[0], tf.float32)))
+        dataset = dataset.map(lambda b: b._replace(images=tf.cast(b.images, tf.float32)))
     if host_transform is not None:
         # After batching, so that one operation serves a whole batch.
-        dataset = dataset.map(
-            lambda *b: host_transform(Batch(*b)), num_parallel_calls=_calls(parallel_map)
-        )
+        dataset = dataset.map(host_transform, num_parallel_calls=_calls(parallel_map))
     if prefetch:
         # Last: the device computes one step while the host assembles the next ones.
         dataset = dataset.prefetch(prefetch)
-    return dataset
+    # The textbook order keeps tf.data's defaults: it is there to be compared with.
+    return dataset if order == "shuffle_buffer" else _without_rewriting(dataset)
 
 
 def evaluation_batches(
@@ -149,7 +148,18 @@ def evaluation_batches(
         return EvaluationBatch(tf.gather(images, indices), tf.gather(labels, indices), weights)
 
     dataset = tf.data.Dataset.range(steps * replicas).map(assemble)
-    return dataset.prefetch(prefetch) if prefetch else dataset
+    return _without_rewriting(dataset.prefetch(prefetch) if prefetch else dataset)
+
+
+def _without_rewriting(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Leave the dataset's graph as it is written.
+
+    tf.data's optimizer serialises the graph to rewrite it, and with it a second copy of every image
+    that the graph refers to. Its rewrites have nothing to add to stages chosen by hand.
+    """
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return dataset.with_options(options)
 
 
 def to_devices(dataset: tf.data.Dataset, strategy: Any, prefetch: int = 2) -> Any:

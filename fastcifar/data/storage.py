@@ -53,7 +53,7 @@ def on_disk(images: np.ndarray) -> np.ndarray:
     Raises:
         SourceError: if the disk refuses.
     """
-    digest = hashlib.blake2b(memoryview(images).cast("B"), digest_size=16)
+    digest = hashlib.blake2b(images.data, digest_size=16)
     digest.update(str(images.shape).encode())
     path = cache_folder() / "decoded" / f"{digest.hexdigest()}.u8"
     try:

@@ -72,7 +72,9 @@ class Checkpoints:
         """
         path = self.folder / f"step-{progress.step:08d}.npz"
         encoded = np.frombuffer(json.dumps(vars(progress)).encode(), np.uint8)
-        write_whole(path, lambda file: np.savez(file, progress=encoded, **arrays))
+        write_whole(
+            path, lambda file: np.savez(file, allow_pickle=False, progress=encoded, **arrays)
+        )
         with refusing_os_errors(self.best_path):
             if best:
                 partial = self.best_path.with_suffix(".partial")

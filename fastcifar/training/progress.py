@@ -28,7 +28,7 @@ class Display:
         if not self._console.is_terminal:
             return
         if self._bar is None:
-            self._open([])
+            self._bar = self._open([])
             self._task = self._bar.add_task(what, total=total)
         self._bar.update(self._task, description=what, completed=done, total=total)
         if done >= total:
@@ -40,7 +40,7 @@ class Display:
             return
         from rich.progress import TextColumn
 
-        self._open([TextColumn("{task.fields[figures]}")])
+        self._bar = self._open([TextColumn("{task.fields[figures]}")])
         self._task = self._bar.add_task(name, total=steps, completed=done, figures="")
 
     def step(self, steps: int, *, loss: float, accuracy: float, images_per_s: float) -> None:
@@ -55,7 +55,7 @@ class Display:
             self._bar.stop()
             self._bar = None
 
-    def _open(self, more: list[Any]) -> None:
+    def _open(self, more: list[Any]) -> Any:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -65,7 +65,7 @@ class Display:
         )
 
         self.close()
-        self._bar = Progress(
+        bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -74,7 +74,8 @@ class Display:
             console=self._console,
             transient=True,
         )
-        self._bar.start()
+        bar.start()
+        return bar
 
 
 def epoch_line(entry: dict[str, Any], epochs: int) -> str:

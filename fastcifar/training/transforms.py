@@ -86,9 +86,7 @@ def make(
         )
 
     def evaluation(images: tf.Tensor) -> tf.Tensor:
-        return preprocess(
-            images, image_size=size, scheme=scheme, method=method, dtype=dtype
-        )
+        return preprocess(images, image_size=size, scheme=scheme, method=method, dtype=dtype)
 
     if data.augment_on == "host":
         # float32: the host has no fast bfloat16, and this is the textbook's way.

@@ -1,0 +1,1 @@
+"""Plots of a run, read from its folder. Nothing here imports TensorFlow."""

@@ -1,0 +1,63 @@
+"""Write the plots of a run: RUN/plots/*.png, from what the run folder holds."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fastcifar.reporting import curves, pictures
+from fastcifar.rundir import RunDir, write_whole
+
+
+def write_plots(run_dir: str | Path) -> list[Path]:
+    """Draw every plot that the run folder has the data for and return the files written.
+
+    loss.png, accuracy.png and learning_rate.png need a finished epoch; samples.png and
+    confusion_matrix.png come with the end of the run. Plots already there are replaced.
+
+    Raises:
+        RunDirError: if `run_dir` is not a run folder, is damaged, or cannot be written.
+    """
+    run = RunDir.open(run_dir)
+    written = []
+    for name, figure in figures(run).items():
+        path = run.plots_path / f"{name}.png"
+        # Without the library's version inside, the same run gives the same bytes.
+        save = functools.partial(figure.savefig, metadata={"Software": None})
+        write_whole(path, save)
+        written.append(path)
+    return written
+
+
+def figures(run: RunDir) -> dict[str, Figure]:
+    """Return the figures that `run` has the data for, by file name without its suffix."""
+    recipe = run.read_config().recipe
+    epochs = run.read_metrics()
+    summary = run.read_summary() or {}
+    samples = run.read_samples()
+    class_names = summary.get("class_names")
+    found = {}
+    if epochs:
+        found["loss"] = curves.loss_figure(epochs, f"{recipe}: loss", summary.get("test_loss"))
+        found["accuracy"] = curves.accuracy_figure(
+            epochs, f"{recipe}: accuracy", summary.get("test_accuracy")
+        )
+        found["learning_rate"] = curves.learning_rate_figure(epochs, f"{recipe}: learning rate")
+    if class_names and samples is not None and len(samples["images"]):
+        found["samples"] = pictures.samples_figure(
+            samples["images"],
+            samples["labels"],
+            samples["predictions"],
+            class_names,
+            f"{recipe}: test images and predictions",
+        )
+    if class_names and summary.get("confusion_matrix"):
+        found["confusion_matrix"] = pictures.confusion_figure(
+            np.array(summary["confusion_matrix"], np.int64),
+            class_names,
+            f"{recipe}: confusion matrix of the test split",
+        )
+    return found

@@ -1,0 +1,132 @@
+"""The pipeline: order, epochs, replicas, resume, and the same images from every cache."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fastcifar.data import pipeline, storage
+from fastcifar.data.ordering import epoch_order
+from fastcifar.data.pipeline import Batch
+from fastcifar.data.split import Split
+
+EXAMPLES, BATCH, SEED = 22, 4, 9
+PER_EPOCH = EXAMPLES // BATCH
+
+
+@pytest.fixture(scope="module")
+def split():
+    """Images that tell their own index."""
+    images = storage.empty_images((EXAMPLES, 8, 8, 3))
+    images[:] = np.arange(EXAMPLES, dtype=np.uint8)[:, None, None, None]
+    return Split(images, np.arange(EXAMPLES) % 3, ("a", "b", "c"))
+
+
+def batches(split, first=0, last=2 * PER_EPOCH, **arguments):
+    arguments = {"replicas": 1, "global_batch_size": BATCH, "seed": SEED, **arguments}
+    dataset = pipeline.train_batches(split, first_step=first, last_step=last, **arguments)
+    return list(dataset.as_numpy_iterator())
+
+
+def indices(batch):
+    images = batch.images
+    return images if images.ndim == 1 else images[:, 0, 0, 0].astype(np.int64)
+
+
+@pytest.mark.parametrize("cache", ["memory", "device", "disk", "none"])
+def test_every_cache_delivers_the_order(split, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTCIFAR_CACHE", str(tmp_path))
+    for step, batch in enumerate(batches(split, cache=cache)):
+        epoch, within = divmod(step, PER_EPOCH)
+        positions = within * BATCH + np.arange(BATCH)
+        order = epoch_order(seed=SEED, epoch=epoch, examples=EXAMPLES)
+        np.testing.assert_array_equal(batch.positions, positions)
+        np.testing.assert_array_equal(indices(batch), order[positions])
+        np.testing.assert_array_equal(batch.labels, split.labels[order[positions]])
+        assert batch.epoch == epoch
+        assert batch.labels.dtype == np.int32
+        assert batch.positions.dtype == np.int64
+
+
+@pytest.mark.parametrize("order", ["permutation", "shuffle_buffer"])
+def test_no_image_twice_in_an_epoch(split, order):
+    found = [indices(batch) for batch in batches(split, order=order)]
+    left_out = []
+    for epoch in range(2):
+        seen = np.concatenate(found[epoch * PER_EPOCH : (epoch + 1) * PER_EPOCH])
+        assert len(set(seen)) == PER_EPOCH * BATCH
+        left_out.append(frozenset(range(EXAMPLES)) - set(seen))
+    assert left_out[0] != left_out[1]
+
+
+def test_every_image_once_where_the_batch_divides(split):
+    found = np.concatenate([indices(b) for b in batches(split, last=2, global_batch_size=11)])
+    np.testing.assert_array_equal(np.sort(found), np.arange(EXAMPLES))
+
+
+@pytest.mark.parametrize("cache", ["memory", "device"])
+def test_starting_late_is_continuing(split, cache):
+    whole, rest = batches(split, cache=cache), batches(split, first=7, cache=cache)
+    assert len(rest) == len(whole) - 7
+    for one, other in zip(whole[7:], rest, strict=True):
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("order", ["permutation", "shuffle_buffer"])
+def test_replicas_take_successive_slices_of_the_same_global_batch(split, order):
+    whole = batches(split, order=order)
+    halves = batches(split, order=order, replicas=2)
+    assert len(halves) == 2 * len(whole)
+    for step, batch in enumerate(whole):
+        pair = halves[2 * step : 2 * step + 2]
+        for name in ("images", "labels", "positions"):
+            joined = np.concatenate([getattr(half, name) for half in pair])
+            np.testing.assert_array_equal(joined, getattr(batch, name))
+        assert pair[0].epoch == pair[1].epoch == batch.epoch
+
+
+def test_host_transform_and_float32_transfer(split):
+    def double(batch: Batch) -> Batch:
+        assert batch.images.dtype == tf.float32
+        return batch._replace(images=batch.images * 2)
+
+    (batch,) = batches(split, last=1, transfer="float32", host_transform=double)
+    assert batch.images.dtype == np.float32
+    order = epoch_order(seed=SEED, epoch=0, examples=EXAMPLES)
+    np.testing.assert_array_equal(batch.images[:, 0, 0, 0], 2.0 * order[:BATCH])
+
+
+def test_shapes_are_static(split):
+    for order in ("permutation", "shuffle_buffer"):
+        dataset = pipeline.train_batches(
+            split, global_batch_size=4, replicas=2, seed=0, first_step=0, last_step=3, order=order
+        )
+        assert dataset.element_spec.images.shape == (2, 8, 8, 3)
+        assert dataset.element_spec.labels.shape == (2,)
+
+
+@pytest.mark.parametrize(("batch_size", "replicas"), [(4, 1), (4, 2), (22, 1), (64, 2)])
+def test_evaluation_holds_every_example_exactly_once(split, batch_size, replicas):
+    dataset = pipeline.evaluation_batches(split, global_batch_size=batch_size, replicas=replicas)
+    found, weights = [], []
+    for batch in dataset.as_numpy_iterator():
+        assert batch.images.shape == (batch_size // replicas, 8, 8, 3)
+        found.append(batch.images[:, 0, 0, 0])
+        weights.append(batch.weights)
+    found, weights = np.concatenate(found), np.concatenate(weights)
+    np.testing.assert_array_equal(found[weights == 1], np.arange(EXAMPLES))
+    assert weights.sum() == EXAMPLES
+
+
+def test_the_permutation_pipeline_holds_no_second_copy():
+    import psutil
+
+    images = storage.empty_images((80_000, 32, 32, 3))
+    images[:] = 1
+    split = Split(images, np.zeros(len(images), np.int64), ("a", "b"))
+    before = psutil.Process().memory_info().rss
+    for _ in pipeline.train_batches(
+        split, global_batch_size=512, replicas=1, seed=0, first_step=0, last_step=50
+    ):
+        pass
+    assert psutil.Process().memory_info().rss - before < images.nbytes / 2

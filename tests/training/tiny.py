@@ -1,0 +1,112 @@
+"""A network, a split and a train step small enough to be compiled in every test."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fastcifar.config import OptimizerConfig
+from fastcifar.data import pipeline, storage
+from fastcifar.data.split import Split
+from fastcifar.models.batch_norm import BatchNormalization
+from fastcifar.training.optimizers import Optimizer
+from fastcifar.training.state import TrainState
+from fastcifar.training.step import TrainStep, read_metrics
+
+SIZE, CLASSES, EXAMPLES, BATCH, SEED = 8, 3, 48, 8, 4
+
+
+def tiny_split():
+    rng = np.random.default_rng(0)
+    images = storage.empty_images((EXAMPLES, SIZE, SIZE, 3))
+    images[:] = rng.integers(0, 256, images.shape)
+    return Split(images, np.arange(EXAMPLES) % CLASSES, tuple("abc"))
+
+
+def tiny_model(dtype="float32", batch_norm=True):
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(4, 3, use_bias=False, dtype=dtype, name="conv")(x)
+    if batch_norm:
+        x = BatchNormalization(momentum=0.9, dtype=dtype, name="bn")(x)
+    x = keras.layers.Activation("relu", dtype=dtype)(x)
+    x = keras.layers.GlobalAveragePooling2D(dtype=dtype)(x)
+    head = "float64" if dtype == "float64" else "float32"
+    x = keras.layers.Dense(CLASSES, dtype=head, name="predictions")(x)
+    return keras.Model(inputs, x)
+
+
+def mirrored():
+    return tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+
+
+class Run:
+    """A tiny training: `run(k, k, …)` runs calls of k steps and returns their metrics."""
+
+    def __init__(
+        self,
+        *,
+        strategy=None,
+        dtype="float32",
+        xla=False,
+        optimizer=None,
+        cache="memory",
+        batch_norm=True,
+        rate=0.1,
+        steps=12,
+        transform=None,
+        **arguments,
+    ):
+        self.strategy = strategy or tf.distribute.get_strategy()
+        config = optimizer or OptimizerConfig()
+        compute = dtype.removeprefix("mixed_")
+        split = tiny_split()
+        with self.strategy.scope():
+            self.model = tiny_model(dtype, batch_norm)
+            chosen = Optimizer(config)
+            self.state = TrainState(self.model, chosen, scale_loss=compute == "float16")
+
+        def scale(images, labels, seed, positions):
+            return tf.cast(images, compute) / 255, labels
+
+        resident = None
+        if cache == "device":
+            resident = pipeline.resident_images(split, self.strategy)
+        self.step = TrainStep(
+            state=self.state,
+            optimizer=chosen,
+            transform=transform or scale,
+            learning_rates=np.broadcast_to(np.float32(rate), steps),
+            first_step=0,
+            strategy=self.strategy,
+            xla=xla,
+            global_batch_size=BATCH,
+            seed=SEED,
+            label_smoothing=config.label_smoothing,
+            clip_norm=config.clip_norm,
+            scale_loss=compute == "float16",
+            resident=resident,
+            **arguments,
+        )
+        dataset = pipeline.train_batches(
+            split,
+            global_batch_size=BATCH,
+            replicas=self.strategy.num_replicas_in_sync,
+            seed=SEED,
+            first_step=0,
+            last_step=steps,
+            cache=cache,
+        )
+        self.iterator = iter(pipeline.to_devices(dataset, self.strategy))
+        self.done = 0
+
+    def run(self, *calls):
+        found = []
+        for k in calls:
+            found.append(read_metrics(self.step(self.iterator, self.done, k)))
+            self.done += k
+        return found
+
+    def arrays(self):
+        return self.state.arrays()
