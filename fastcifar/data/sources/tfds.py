@@ -1,0 +1,223 @@
+"""Any image-classification set of TensorFlow Datasets, prepared already or downloaded now.
+
+A prepared folder is used as it stands, and nothing then touches the network. A set that is not
+prepared is downloaded and prepared by TFDS. Without a network TFDS would try again for minutes;
+here its download hosts are asked once, with a short timeout, before it begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from fastcifar.data.sources.builder_reading import read_builder
+from fastcifar.data.sources.ingest import Chunk, EncodedSplit, Progress, ingest
+from fastcifar.data.split import Splits
+from fastcifar.errors import SourceError, nearest
+
+_CONNECT_S = 5.0  # how long a download host may take to answer
+_HOSTS_ASKED = 3  # one host may be down, three mean that there is no network
+
+_VALIDATION_SPLITS = ("validation", "valid", "val")
+
+
+def load_tfds(
+    *,
+    dataset: str = "cifar10",
+    data_path: str | None = None,
+    storage_size: int | None = None,
+    seed: int = 0,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> Splits:
+    """Read a TFDS data set into memory; download and prepare it first where that is needed.
+
+    Images are decoded and brought to one size as everywhere (`fastcifar.data.sources.decoding`,
+    `ingest`). The set's "train" and "test" splits are used; where there is no "test", "validation"
+    serves as test; without both, 10 % of train are held out, class-balanced.
+
+    Args:
+        dataset: a TFDS name, with config and version where wanted ("name/config:1.0.0").
+        data_path: the TFDS data folder, which holds `dataset`'s folder; or the folder of one
+            prepared version itself. None for TFDS's own choice (the TFDS_DATA_DIR variable or
+            ~/tensorflow_datasets).
+        storage_size: height and width in pixels to store; None for the median of the training
+            images' shorter sides, at most 224.
+        seed: of a held-out test split.
+        skip_unreadable: leave unreadable images out, with a note, instead of refusing.
+        progress: called with (what, images done, images in all). Without it TFDS's own bars, which
+            show downloads, are off too.
+
+    Returns:
+        Splits of uint8 [N, size, size, 3] images, in the order of the prepared records.
+
+    Raises:
+        SourceError: if the name is unknown, the set is no image classification, has no train split,
+            can be neither found nor downloaded, or is damaged.
+    """
+    builder = _find_builder(dataset, data_path)
+    notes = _ensure_prepared(builder, dataset, quiet=progress is None)
+    image_key, label_key, class_names = _supervised_keys(builder, dataset)
+    splits = builder.info.splits
+    if "train" not in splits:
+        raise SourceError(
+            f"{dataset} must have a train split. Received: {', '.join(splits) or 'none'}"
+        )
+    chosen = {"train": "train"}
+    if "test" in splits:
+        chosen["test"] = "test"
+    validation = [name for name in _VALIDATION_SPLITS if name in splits]
+    if validation:
+        chosen["validation"] = validation[0]
+    return ingest(
+        {
+            name: _encoded_split(builder, split, image_key, label_key)
+            for name, split in chosen.items()
+        },
+        class_names,
+        storage_size=storage_size,
+        seed=seed,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+        notes=notes,
+    )
+
+
+def _find_builder(dataset: str, data_path: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    path = Path(data_path).expanduser() if data_path is not None else None
+    try:
+        if path is not None and (path / "dataset_info.json").is_file():
+            builder = tfds.builder_from_directory(str(path))
+            if builder.name == dataset.split("/")[0].split(":")[0]:
+                return builder
+            raise SourceError(
+                f"--data-path names a prepared folder of {builder.name}, which is not --dataset "
+                f"{dataset}. Received: {str(path)!r}"
+            )
+        return tfds.builder(dataset, data_dir=None if path is None else str(path))
+    except tfds.core.DatasetNotFoundError as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        raise SourceError(
+            f"--dataset must be a name that TFDS knows. Received: {dataset!r}."
+            f"{nearest(dataset, known)}"
+        ) from error
+    except SourceError:
+        raise
+    except Exception as error:  # from any builder's constructor, and TFDS's parser of names
+        raise SourceError(f"TFDS cannot open {dataset!r}: {_one_line(error)}") from error
+
+
+def _ensure_prepared(builder: Any, dataset: str, *, quiet: bool) -> list[str]:
+    """Download and prepare the set unless it is there; return a note if it was not."""
+    folder = Path(builder.data_path)
+    if (folder / "dataset_info.json").is_file():
+        return []
+    if folder.exists():
+        # TFDS would take the folder for a prepared one and fail later.
+        raise SourceError(
+            f"{str(folder)!r} is not a prepared TFDS folder (no dataset_info.json): remove it, or "
+            "bring a prepared one and name it by --data-path"
+        )
+    instead = (
+        f"bring a prepared {dataset} folder (--data-path DIR), or use --source image_folder "
+        "--data-path DIR or --source synthetic"
+    )
+    others = sorted(info.parent.name for info in folder.parent.glob("*/dataset_info.json"))
+    if others:
+        instead = (
+            f"there is version {', '.join(others)} (--dataset {builder.name}:VERSION); {instead}"
+        )
+    unreachable = _unreachable_hosts(builder)
+    if unreachable:
+        raise SourceError(
+            f"{dataset} is not prepared in {str(folder)!r} and its download host "
+            f"({', '.join(unreachable)}) cannot be reached: {instead}"
+        )
+    import tensorflow_datasets as tfds
+
+    try:
+        if quiet:
+            tfds.disable_progress_bar()
+        # TFDS announces the download on stdout, which belongs to results.
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare()
+    except Exception as error:  # network, checksums, disk, missing packages, manual downloads
+        raise SourceError(
+            f"TFDS cannot prepare {dataset} in {str(folder)!r}: {_one_line(error)}; {instead}"
+        ) from error
+    finally:
+        if quiet:
+            tfds.enable_progress_bar()
+    return [f"{dataset} was downloaded and prepared in {str(folder)!r}"]
+
+
+def _unreachable_hosts(builder: Any) -> list[str]:
+    """Return the hosts that files have yet to come from, if none of them answers.
+
+    Files that lie in TFDS's download folder already need no network.
+    """
+    import requests
+    from tensorflow_datasets.core.download import resource
+
+    downloads = Path(builder.data_dir_root) / "downloads"
+    missing: dict[str, str] = {}  # host → one URL of it
+    for url, info in (builder.url_infos or {}).items():
+        if not (downloads / resource.get_dl_fname(url, info.checksum)).exists():
+            missing.setdefault(urlsplit(url).netloc, url)
+    asked = list(missing)[:_HOSTS_ASKED]
+    for host in asked:
+        try:
+            requests.head(missing[host], timeout=_CONNECT_S, allow_redirects=False)
+        except requests.exceptions.ConnectionError:
+            continue
+        except requests.exceptions.RequestException:
+            pass  # the host answered, if strangely (or speaks another protocol): let TFDS try
+        return []
+    return asked
+
+
+def _supervised_keys(builder: Any, dataset: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return the names of the image and label features, and the classes' names."""
+    import tensorflow_datasets as tfds
+
+    keys, features = builder.info.supervised_keys, builder.info.features
+    if isinstance(keys, tuple) and len(keys) == 2 and all(isinstance(key, str) for key in keys):
+        image, label = features[keys[0]], features[keys[1]]
+        is_image = isinstance(image, tfds.features.Image) and not isinstance(
+            image, tfds.features.LabeledImage
+        )
+        if is_image and image.np_dtype == np.uint8 and isinstance(label, tfds.features.ClassLabel):
+            names = label.names or [str(number) for number in range(label.num_classes or 0)]
+            return keys[0], keys[1], tuple(names)
+    raise SourceError(
+        "--dataset must be an image classification, with supervised keys (image, label) for uint8 "
+        f"images and class labels. Received: {dataset} with keys {keys}"
+    )
+
+
+def _encoded_split(builder: Any, split: str, image_key: str, label_key: str) -> EncodedSplit:
+    import tensorflow_datasets as tfds
+
+    def chunks() -> Iterator[Chunk]:
+        decoders = tfds.decode.PartialDecoding(
+            {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
+        )
+        first = 0
+        for batch in read_builder(builder, split, (image_key, label_key), decoders):
+            count = len(batch[label_key])
+            yield np.arange(first, first + count), batch[label_key], list(batch[image_key])
+            first += count
+
+    return EncodedSplit(builder.info.splits[split].num_examples, chunks, f"{split}[{{}}]".format)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
