@@ -70,6 +70,9 @@ class Evaluator:
 
             return tf.function(program, jit_compile=True, autograph=False) if xla else program
 
+        # One dataset for each split, kept: making one anew at every epoch's end would add a graph to
+        # the process each time.
+        self._datasets: dict[int, tuple[Split, tf.data.Dataset]] = {}
         self._programs = [compiled(r) for r in range(strategy.num_replicas_in_sync)]
         self._call = tf.function(self._distribute, autograph=False)
 
@@ -77,13 +80,9 @@ class Evaluator:
         """Evaluate `split`; an empty one is refused by a ValueError."""
         if not len(split):
             raise ValueError("a split to evaluate must hold one example or more. Received: 0")
-        replicas = self._strategy.num_replicas_in_sync
-        dataset = pipeline.evaluation_batches(
-            split, global_batch_size=self._global_batch_size, replicas=replicas
-        )
         loss = 0.0
         predictions = []
-        for batch in pipeline.to_devices(dataset, self._strategy):
+        for batch in self._batches(split):
             losses, predicted = self._call(batch)
             for part in self._strategy.experimental_local_results(losses):
                 loss += float(part.numpy())
@@ -97,6 +96,17 @@ class Evaluator:
             predictions=predicted_labels,
             confusion=confusion_matrix(split.labels, predicted_labels, len(split.class_names)),
         )
+
+    def _batches(self, split: Split) -> Any:
+        if id(split) not in self._datasets:
+            dataset = pipeline.evaluation_batches(
+                split,
+                global_batch_size=self._global_batch_size,
+                replicas=self._strategy.num_replicas_in_sync,
+            )
+            # Kept with its split, so that the key stays this split's.
+            self._datasets[id(split)] = (split, pipeline.to_devices(dataset, self._strategy))
+        return self._datasets[id(split)][1]
 
     def _distribute(self, batch: Any) -> Any:
         return self._strategy.run(self._on_replica, args=(batch,))

@@ -1,0 +1,150 @@
+"""The maps that operations draw: their distribution, their composition, their inverse."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fastcifar.augment import operations as op
+from fastcifar.augment.randomness import uniform
+from fastcifar.augment.transforms import Transform, compose_all, transform
+
+SEED = np.array([11, 2], np.int64)
+COUNT = 4000
+
+
+def drawn(operation, count=COUNT, size=(40, 20)):
+    images = tf.zeros([count, *size, 3], tf.uint8)
+    numbers = uniform(SEED, np.arange(count), max(operation.columns, 1))
+    return transform(operation, numbers, epoch=SEED[1], images=images)
+
+
+def matrix(map_):
+    """The map as [B, 3, 3] matrices on (y, x, 1)."""
+    zero = np.zeros_like(map_.yy)
+    yx, xy = (zero if v is None else v.numpy() for v in (map_.yx, map_.xy))
+    rows = [[map_.yy, yx, map_.y0], [xy, map_.xx, map_.x0], [zero, zero, zero + 1]]
+    return np.moveaxis(np.array(rows, np.float64), 2, 0)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("axis", ["horizontal", "vertical"])
+def test_flip(axis, probability):
+    map_ = drawn(op.Flip(axis, probability))
+    flipped, still = (map_.yy, map_.xx) if axis == "vertical" else (map_.xx, map_.yy)
+    share = np.mean(flipped.numpy() == -1)
+    assert abs(share - probability) <= 5 * math.sqrt(probability * (1 - probability) / COUNT)
+    assert set(np.unique(flipped)) <= {-1.0, 1.0}
+    assert np.all(still == 1)
+    assert map_.whole
+
+
+def test_pad_crop_shifts_are_whole_and_equally_likely():
+    map_ = drawn(op.PadCrop(3))
+    assert map_.whole
+    assert map_.excess == (3, 3)
+    cells = np.zeros((7, 7))
+    np.add.at(cells, (map_.y0.numpy().astype(int) + 3, map_.x0.numpy().astype(int) + 3), 1)
+    assert cells.sum() == COUNT
+    expected = COUNT / 49
+    chi_square = ((cells - expected) ** 2 / expected).sum()
+    assert abs(chi_square - 48) < 5 * math.sqrt(2 * 48)
+
+
+def test_translate(assert_uniform):
+    map_ = drawn(op.Translate(height=(-0.25, 0.5), width=(0, 0.1)))
+    assert_uniform(-map_.y0.numpy() / 40, -0.25, 0.5)  # the picture moves, not the window
+    assert_uniform(-map_.x0.numpy() / 20, 0, 0.1)
+    np.testing.assert_allclose(map_.excess, (20, 2))
+
+
+def test_zoom(assert_uniform):
+    map_ = drawn(op.Zoom((0.5, 2)))
+    assert_uniform(1 / map_.yy.numpy(), 0.5, 2)
+    np.testing.assert_array_equal(map_.yy, map_.xx)
+    assert (map_.magnification, map_.excess) == (2, (20, 10))
+
+
+def test_rotate(assert_uniform):
+    map_ = drawn(op.Rotate((-90, 30)))
+    assert_uniform(np.degrees(np.arctan2(map_.yx, map_.yy)), -90, 30)
+    np.testing.assert_allclose(np.linalg.det(matrix(map_)), 1, atol=1e-6)
+
+
+def test_shear(assert_uniform):
+    map_ = drawn(op.Shear(x=(-0.5, 0.5), y=(0, 0.1)))
+    assert_uniform(map_.xy.numpy(), -0.5, 0.5)
+    assert_uniform(map_.yx.numpy(), 0, 0.1)
+
+
+def test_random_resized_crop_stays_inside_with_the_drawn_area_and_aspect(assert_uniform):
+    # A square image and windows small enough that no side has to be shortened.
+    map_ = drawn(op.RandomResizedCrop(area=(0.2, 0.5), aspect=(0.75, 4 / 3)), size=(30, 30))
+    height, width = map_.yy.numpy() * 30, map_.xx.numpy() * 30
+    assert_uniform(height * width / 900, 0.2, 0.5)
+    assert_uniform(np.log(width / height), math.log(0.75), math.log(4 / 3))
+    for extent, offset in ((height, map_.y0.numpy()), (width, map_.x0.numpy())):
+        assert np.all(np.abs(offset) + extent / 2 <= 15 + 1e-4)
+        assert_uniform(offset / (30 - extent) + 0.5, 0, 1)
+
+
+def test_random_resized_crop_shortens_what_does_not_fit():
+    map_ = drawn(op.RandomResizedCrop(area=(0.9, 1), aspect=(0.5, 2)))
+    assert np.max(map_.yy) <= 1
+    assert np.max(map_.xx) <= 1
+
+
+def test_alternating_flip_shows_both_orientations_in_any_two_epochs():
+    images = np.random.default_rng(0).integers(0, 256, (400, 8, 8, 3), dtype=np.uint8)
+    numbers = tf.zeros([400, 1])
+    signs = [
+        transform(op.AlternatingFlip(), numbers, epoch=epoch, images=tf.constant(images)).xx.numpy()
+        for epoch in range(4)
+    ]
+    np.testing.assert_array_equal(signs[0], -signs[1])
+    np.testing.assert_array_equal(signs[0], signs[2])
+    np.testing.assert_array_equal(signs[1], signs[3])
+    assert abs(np.mean(signs[0])) < 5 / math.sqrt(400)
+
+
+def test_composition_multiplies_matrices():
+    operations = [op.Flip(), op.Rotate(), op.PadCrop(), op.Zoom(), op.Shear(), op.Translate()]
+    maps = [drawn(operation, count=9) for operation in operations]
+    product = np.eye(3)
+    for map_ in maps:
+        product = product @ matrix(map_)
+    np.testing.assert_allclose(matrix(compose_all(maps)), product, atol=1e-5)
+    axis_parallel = [maps[0], maps[2], maps[3], maps[5]]
+    combined = compose_all(axis_parallel)
+    assert combined.separable
+    expected = np.linalg.multi_dot([np.eye(3), np.eye(3)])
+    for map_ in axis_parallel:
+        expected = expected @ matrix(map_)
+    np.testing.assert_allclose(matrix(combined), expected, atol=1e-5)
+
+
+def test_the_excess_of_a_composition_bounds_what_it_reaches():
+    operations = [op.Zoom((0.5, 1)), op.Translate((-0.3, 0.3), (-0.3, 0.3)), op.PadCrop(4)]
+    map_ = compose_all([drawn(operation, size=(20, 20)) for operation in operations])
+    for scale, offset in ((map_.yy, map_.y0), (map_.xx, map_.x0)):
+        assert np.max(np.abs(scale) * 10 + np.abs(offset)) <= 10 + map_.excess[0] + 1e-4
+
+
+@pytest.mark.parametrize("tilted", [False, True])
+def test_inverse(tilted):
+    operations = [op.Flip(), op.Zoom(), op.PadCrop()] + [op.Rotate(), op.Shear()] * tilted
+    map_ = compose_all([drawn(operation, count=9) for operation in operations])
+    product = matrix(map_.inverse()) @ matrix(map_)
+    np.testing.assert_allclose(product, np.broadcast_to(np.eye(3), product.shape), atol=1e-5)
+
+
+def test_other_operations_are_refused():
+    with pytest.raises(TypeError, match="not a geometric operation"):
+        transform(op.MixUp(), tf.zeros([1, 2]), epoch=0, images=tf.zeros([1, 4, 4, 3]))
+
+
+def test_a_map_is_separable_until_it_tilts():
+    assert drawn(op.Zoom()).separable
+    assert not drawn(op.Rotate()).separable
+    assert Transform(tf.ones(1), tf.ones(1), tf.zeros(1), tf.zeros(1)).separable
