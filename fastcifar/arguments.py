@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
-import os
-import re
-from collections.abc import Iterator, Sequence
+import itertools
+import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import tyro
 
 from fastcifar import config_file, recipes, rundir
-from fastcifar.config import DataConfig, PhaseConfig, RunConfig, flag
+from fastcifar.config import DataConfig, PhaseConfig, RunConfig, check_value, flag
 from fastcifar.errors import ConfigError, nearest
 from fastcifar.rundir import RunDir
 
@@ -57,7 +56,7 @@ class TrainFlags:
 class EvaluateFlags:
     """Evaluate a run's weights on test images: fastcifar evaluate RUN [flags]"""
 
-    checkpoint: Annotated[str, tyro.conf.arg(metavar="{last,best}")] = "last"
+    checkpoint: Literal["last", "best"] = "last"
     """The newest weights, or the best by validation accuracy."""
     global_batch_size: int = 128
     """Images in one call."""
@@ -88,16 +87,15 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
     Raises:
         ConfigError: for anything that is not legal, in one line.
         RunDirError: if `--resume` names a folder that holds no run.
+        SystemExit: after `--help`.
     """
-    recipe, rest = _positional(arguments)
-    known = _flags(TrainFlags)
-    _check_flags(rest, known)
-    if _wants_help(rest):
-        default = TrainFlags(run=recipes.get(recipe) if recipe else RunConfig())
-        _parse(TrainFlags, rest, default, "fastcifar train RECIPE")
-    resume = "--resume" in rest
-    config_path = _value_of(rest, "--config")
-    run_dir = _value_of(rest, "--run-dir")
+    asked = _take_apart(arguments, TrainFlags, "train takes one recipe")
+    recipe = asked.positional
+    if "help" in asked.switches:
+        start = RunConfig() if recipe is None else recipes.get(recipe)
+        _parse(TrainFlags(run=start), "train RECIPE", asked)
+    resume = asked.switches.get("resume", False)
+    config_path, run_dir = asked.texts.get("config"), asked.texts.get("run-dir")
     if resume:
         if run_dir is None:
             raise ConfigError("resume needs the folder of the run: add --run-dir RUN")
@@ -106,10 +104,10 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
         start = RunDir.open(run_dir).read_config()
         if recipe is not None and recipe != start.recipe:
             raise ConfigError(
-                f"run folder {run_dir} holds a run of {start.recipe}. Received: {recipe}"
+                f"run folder {run_dir} holds a run of {start.recipe}. Received: {recipe!r}"
             )
     elif config_path is not None:
-        start = config_file.read(config_path, recipes.get(recipe) if recipe else None)
+        start = config_file.read(config_path, None if recipe is None else recipes.get(recipe))
     elif recipe is not None:
         start = recipes.get(recipe)
     else:
@@ -117,7 +115,7 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
             f"train needs a recipe: {', '.join(recipes.names())}. `fastcifar recipes` describes "
             "them; `train --config FILE` reads a configuration instead"
         )
-    given = _parse(TrainFlags, rest, TrainFlags(run=start), "fastcifar train")
+    given = _parse(TrainFlags(run=start), "train RECIPE", asked)
     config = dataclasses.replace(given.run, phases=_override(start.phases, given.phases))
     if resume:
         _check_unchanged(start, config)
@@ -130,129 +128,130 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
     Raises:
         ConfigError: for anything that is not legal, in one line.
         RunDirError: if the folder holds no run.
+        SystemExit: after `--help`.
     """
-    run_dir, rest = _positional(arguments)
-    _check_flags(rest, _flags(EvaluateFlags))
-    if _wants_help(rest):
-        _parse(EvaluateFlags, rest, EvaluateFlags(), "fastcifar evaluate RUN")
+    asked = _take_apart(arguments, EvaluateFlags, "evaluate takes one run")
+    run_dir = asked.positional
+    if "help" in asked.switches:
+        _parse(EvaluateFlags(), "evaluate RUN", asked)
     if run_dir is None:
         raise ConfigError("evaluate needs the folder of a run: fastcifar evaluate RUN")
     start = RunDir.open(run_dir).read_config()
     default = EvaluateFlags(global_batch_size=start.global_batch_size, data=start.data)
-    given = _parse(EvaluateFlags, rest, default, "fastcifar evaluate RUN")
-    if given.checkpoint not in ("last", "best"):
-        raise ConfigError(f"checkpoint must be last or best. Received: {given.checkpoint}")
+    given = _parse(default, "evaluate RUN", asked)
     config = dataclasses.replace(start, data=given.data, global_batch_size=given.global_batch_size)
     return EvaluateOrder(config, run_dir, given.checkpoint)
 
 
-def _positional(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], list(arguments[1:])
-    return None, list(arguments)
+class _Given(NamedTuple):
+    """Arguments taken apart: the one that is not a flag, texts of flags, and switches by name."""
+
+    positional: str | None
+    texts: dict[str, str]
+    switches: dict[str, bool]
 
 
-def _wants_help(arguments: Sequence[str]) -> bool:
-    return any(argument in ("-h", "--help") for argument in arguments)
+def _take_apart(arguments: Sequence[str], cls: type, rule: str) -> _Given:
+    """Take arguments apart; all that tyro would refuse in a box is refused here, in one line.
+
+    Args:
+        arguments: `--name value`, `--name=value`, `--switch` or `--no-switch`, in any order.
+        cls: the dataclass whose fields are the flags.
+        rule: the start of the message for a second argument that is not a flag.
+    """
+    types = _flag_types(cls)
+    switches = {"help": ("help", True)}
+    for name, hint in types.items():
+        if hint is bool:
+            switches |= {name: (name, True), f"no-{name}": (name, False)}
+    given = _Given(None, {}, {})
+    waiting = iter(arguments)
+    for argument in waiting:
+        if not argument.startswith("-"):
+            if given.positional is not None:
+                raise ConfigError(f"{rule}. Received: {given.positional!r} and {argument!r}")
+            given = given._replace(positional=argument)
+            continue
+        written, equals, text = argument.partition("=")
+        name = "help" if written == "-h" else flag(written[2:])
+        if not written.startswith("--") and name != "help":
+            raise ConfigError(f"there is no flag {written}")
+        if name in switches:
+            if equals:
+                raise ConfigError(f"the flag {written} takes no value. Received: {text!r}")
+            name, on = switches[name]
+            given.switches[name] = on
+        elif name in types:
+            if not equals:
+                text = next(waiting, "--")
+                if text.startswith("--"):
+                    raise ConfigError(f"the flag {written} needs a value: {written} VALUE")
+            read_value(name, types[name], text)
+            given.texts[name] = text
+        else:
+            guess = nearest(name, [*types, *switches]).replace("'", "'--", 1)
+            raise ConfigError(f"there is no flag {written}.{guess}")
+    return given
 
 
-def _value_of(arguments: Sequence[str], name: str) -> str | None:
-    """The value of a flag that decides the defaults of the others, before they are parsed."""
-    for i, argument in enumerate(arguments):
-        if argument == name and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith(f"{name}="):
-            return argument.split("=", 1)[1]
-    return None
-
-
-def _flags(cls: type) -> set[str]:
-    """The names of all flags of a dataclass and of those inside it."""
-    found: set[str] = {"help"}
-    for f in dataclasses.fields(cls):
-        if f.default_factory is not dataclasses.MISSING:
-            found |= _flags(type(f.default_factory()))
-        elif f.name not in ("recipe", "phases"):
-            found.add(flag(f.name))
-            if f.type == "bool":
-                found.add(f"no-{flag(f.name)}")
+def _flag_types(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, and of those inside it, by their flags."""
+    found: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            found |= _flag_types(typing.cast(type, hint))
+        elif name not in ("recipe", "phases"):  # these two are no flags
+            found[flag(name)] = hint
     return found
 
 
-def _check_flags(arguments: Sequence[str], known: set[str]) -> None:
-    """Refuse an unknown flag with the nearest that exists."""
-    for argument in arguments:
-        if argument.startswith("--"):
-            name = argument[2:].split("=", 1)[0].replace("_", "-")
-            if name not in known:
-                guess = nearest(name, known).replace("'", "'--", 1)
-                raise ConfigError(f"there is no flag --{name}.{guess}")
+def read_value(name: str, hint: Any, text: str) -> Any:
+    """Read a flag's value from its text.
+
+    Args:
+        name: the field's.
+        hint: its type, as `fastcifar.config.check_value` takes it; None is spelt `None`.
+        text: what stands after the flag.
+
+    Raises:
+        ConfigError: if the type does not allow what the text says.
+    """
+    options = typing.get_args(hint)
+    value: Any = text  # what cannot be read stays text, which the check refuses
+    if typing.get_origin(hint) is Literal:
+        value = {str(option): option for option in options}.get(text, text)
+    elif type(None) in options and text == "None":
+        value = None
+    else:
+        with contextlib.suppress(ValueError):
+            value = (options[0] if options else hint)(text)
+    check_value(name, hint, value)
+    return value
 
 
-def _parse(cls: type[_T], arguments: Sequence[str], default: _T, program: str) -> _T:
-    """Parse by tyro; its boxed errors become one line."""
-    if _wants_help(arguments):
-        tyro.cli(tyro.conf.OmitArgPrefixes[cls], args=["--help"], default=default, prog=program)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), _wide_terminal():
-            return tyro.cli(
-                tyro.conf.OmitArgPrefixes[cls], args=list(arguments), default=default, prog=program
-            )
-    except SystemExit as error:
-        raise ConfigError(_one_line(said.getvalue())) from error
-
-
-@contextlib.contextmanager
-def _wide_terminal() -> Iterator[None]:
-    """Keep tyro from breaking its message over lines."""
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "1000"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["COLUMNS"]
-        else:
-            os.environ["COLUMNS"] = before
-
-
-def _one_line(box: str) -> str:
-    """Take the message out of tyro's box: it stands between the first two rules."""
-    lines = [line.strip("│╭╮╰╯ \t") for line in box.splitlines()]
-    rules = [i for i, line in enumerate(lines) if line and set(line) <= {"─", "-"}]
-    first, second = (*rules, len(lines), len(lines))[:2]
-    text = re.sub(r"\s+", " ", " ".join(lines[first + 1 : second])).strip()
-    text = text.replace("Error parsing ", "").replace("for argument", "for")
-    return text[:1].lower() + text[1:] if text else "the arguments cannot be parsed"
-
-
-_PHASE_TYPES = {"epochs": int, "image_size": int, "learning_rate": float, "warmup_epochs": float}
+def _parse(default: _T, command: str, given: _Given) -> _T:
+    """Lay flags over `default`, by tyro; `--help` is answered and ends in SystemExit."""
+    arguments = [f"--{name}={text}" for name, text in given.texts.items()]
+    arguments += [f"--{'' if on else 'no-'}{name}" for name, on in given.switches.items()]
+    flat: Any = tyro.conf.OmitArgPrefixes[type(default)]  # type: ignore[misc]
+    return tyro.cli(flat, args=arguments, default=default, prog=f"fastcifar {command}")
 
 
 def _override(phases: tuple[PhaseConfig, ...], given: PhaseFlags) -> tuple[PhaseConfig, ...]:
     """Replace fields of the phases by flags that hold one value, or one for each phase."""
+    types = typing.get_type_hints(PhaseConfig)
     changes: list[dict[str, Any]] = [{} for _ in phases]
-    for f in dataclasses.fields(given):
-        text = getattr(given, f.name)
+    for name, text in vars(given).items():
         if text is None:
             continue
-        values = [part.strip() for part in text.split(",")]
+        values = [read_value(name, types[name], part.strip()) for part in text.split(",")]
         if len(values) not in (1, len(phases)):
-            raise ConfigError(
-                f"{flag(f.name)} takes one value, or one for each of the {len(phases)} phases. "
-                f"Received: {text}"
-            )
-        kind = _PHASE_TYPES.get(f.name, str)
-        for i, change in enumerate(changes):
-            value = values[i % len(values)]
-            try:
-                change[f.name] = kind(value)
-            except ValueError:
-                article = "a whole number" if kind is int else "a number"
-                raise ConfigError(f"{flag(f.name)} must be {article}. Received: {value}") from None
-        # An epoch count below the recipe's warm-up shortens the warm-up with it.
+            rule = "one value" + (f" or {len(phases)}, one a phase" if len(phases) > 1 else "")
+            raise ConfigError(f"{flag(name)} takes {rule}. Received: {text!r}")
+        for change, value in zip(changes, itertools.cycle(values), strict=False):
+            change[name] = value
     for phase, change in zip(phases, changes, strict=True):
+        # A warm-up of the recipe that is longer than the epochs asked for is cut to them.
         epochs = change.get("epochs", phase.epochs)
         if "warmup_epochs" not in change and phase.warmup_epochs > epochs >= 1:
             change["warmup_epochs"] = float(epochs)
@@ -263,14 +262,21 @@ def _override(phases: tuple[PhaseConfig, ...], given: PhaseFlags) -> tuple[Phase
 
 def _check_unchanged(before: RunConfig, now: RunConfig) -> None:
     """A resumed run may change how it uses the machine, not what it computes."""
-    old, new = config_file.to_dict(before), config_file.to_dict(now)
-    for section, values in old.items():
-        if section == "runtime" or values == new[section]:
-            continue
-        changed = section
-        if isinstance(values, dict):
-            changed = next(key for key in values if values[key] != new[section][key])
+    now = dataclasses.replace(now, runtime=before.runtime)
+    changed = _first_change(config_file.to_dict(before), config_file.to_dict(now))
+    if changed is not None:
         raise ConfigError(
             f"a resumed run keeps its configuration: leave --{flag(changed)} out, or start a new "
             "run with --config and another --run-dir"
         )
+
+
+def _first_change(old: Any, new: Any, name: str = "") -> str | None:
+    """The name of the first field in which two configurations, as JSON values, differ."""
+    if isinstance(old, dict):
+        changes = (_first_change(old[key], new[key], key) for key in old)
+    elif isinstance(old, list):
+        changes = (_first_change(a, b, name) for a, b in zip(old, new, strict=True))
+    else:
+        return None if old == new else name
+    return next((change for change in changes if change is not None), None)

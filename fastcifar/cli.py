@@ -5,6 +5,7 @@ One mistake, one line: every error that the user can mend is a single line on st
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -33,16 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
     except FastcifarError as error:
-        print(f"fastcifar: error: {error}", file=sys.stderr)
+        # A path or a message from below may hold line ends; the answer is one line.
+        text = " ".join(str(error).splitlines())
+        label = "" if error.exit_status > 128 else "error: "  # stopped by a signal: no error
+        print(f"fastcifar: {label}{text}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("fastcifar: stopped before training began; nothing to resume", file=sys.stderr)
+        print("fastcifar: stopped at once; checkpoints written before this stay", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); nobody is left to tell.
-        sys.stderr.close()
+        # Whoever read our output has gone (`| head`): what is still buffered must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -64,9 +70,12 @@ def _dispatch(arguments: list[str]) -> int:
     if first not in commands:
         raise ConfigError(
             f"the command must be one of {', '.join(commands)}. "
-            f"Received: {first}.{nearest(first, commands)}"
+            f"Received: {first!r}.{nearest(first, commands)}"
         )
-    return commands[first](rest)
+    try:
+        return commands[first](rest)
+    except SystemExit as left:  # how tyro ends after --help
+        return int(left.code or 0)
 
 
 def _train(arguments: list[str]) -> int:
@@ -122,10 +131,16 @@ def _recipes(arguments: list[str]) -> int:
     from fastcifar import recipes
 
     if any(argument in ("-h", "--help") for argument in arguments):
-        print("usage: fastcifar recipes [NAME]\n\nList the recipes, or show one in full.")
+        print(
+            "usage: fastcifar recipes [NAME]\n\n"
+            "List the recipes, or show one in full, as `train --config FILE` reads it."
+        )
         return 0
+    unknown = next((argument for argument in arguments if argument.startswith("-")), None)
+    if unknown is not None:
+        raise ConfigError(f"recipes has no flags. Received: {unknown!r}")
     if len(arguments) > 1:
-        raise ConfigError(f"recipes takes one name at most. Received: {' '.join(arguments)}")
+        raise ConfigError(f"recipes takes one name. Received: {' and '.join(map(repr, arguments))}")
     if not arguments:
         width = max(len(name) for name in recipes.names())
         for name in recipes.names():
@@ -136,15 +151,12 @@ def _recipes(arguments: list[str]) -> int:
 
     from fastcifar import config_file
 
-    config = recipes.get(name)
-    print(f"{name}: {recipes.describe(name)}")
-    print(json.dumps(config_file.to_dict(config), indent=2))
+    print(json.dumps(config_file.to_dict(recipes.get(name)), indent=2))
     return 0
 
 
 def _start_tensorflow() -> None:
     """Import TensorFlow with its start-up chatter held back; shown if the import fails."""
-    import os
     import tempfile
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

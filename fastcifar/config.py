@@ -51,9 +51,10 @@ def check_value(name: str, hint: Any, value: Any) -> None:
     if typing.get_origin(hint) is Literal:
         # By type too: to Python 50.0 == 50 and True == 1.
         if (type(value), value) not in [(type(option), option) for option in options]:
+            guess = nearest(str(value), options) if isinstance(options[0], str) else ""
             raise ConfigError(
                 f"{flag(name)} must be one of {', '.join(map(str, options))}. "
-                f"Received: {value!r}.{nearest(str(value), map(str, options))}"
+                f"Received: {value!r}.{guess}"
             )
         return
     if type(None) in options:

@@ -55,7 +55,11 @@ def names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> str:
-    """One line on what the recipe is for."""
+    """One line on what the recipe is for.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
     get(name)
     return _RECIPES[name][0]
 
@@ -69,6 +73,6 @@ def get(name: str) -> RunConfig:
     if name not in _RECIPES:
         raise ConfigError(
             f"recipe must be one of {', '.join(_RECIPES)}. "
-            f"Received: {name}.{nearest(name, _RECIPES)}"
+            f"Received: {name!r}.{nearest(name, _RECIPES)}"
         )
     return _RECIPES[name][1]

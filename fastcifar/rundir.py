@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,6 +73,40 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file by name.
+
+    Raises:
+        RunDirError: if the file is absent, damaged or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise RunDirError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # zipfile and NumPy fail in a dozen ways on damaged bytes
+        raise RunDirError(f"{path} is damaged: {error}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RunDirError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RunDirError(f"{path} must be text. Received: {error}") from error
+
+
+def _parse(text: str, where: str) -> dict:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RunDirError(f"{where} must be JSON. Received: {error}") from error
+    if not isinstance(value, dict):
+        raise RunDirError(f"{where} must be a JSON object. Received: {reprlib.repr(value)}")
+    return value
+
+
 class RunDir:
     """A run folder and its files."""
 
@@ -96,7 +131,7 @@ class RunDir:
         run = cls(path)
         run.check_unused()
         run.write_environment(environment)
-        run.write_config(config)
+        run.write_config(config)  # last: it is what makes the folder a run
         return run
 
     @classmethod
@@ -113,10 +148,16 @@ class RunDir:
 
     def holds_run(self) -> bool:
         """Whether a run was started here."""
-        return self.config_path.exists()
+        return os.path.exists(self.config_path)  # Path.exists raises where the path is unusable
 
     def check_unused(self) -> None:
-        """Raise a `RunDirError` if a run was started here."""
+        """Refuse a folder in which a run was started, and a path that is not a folder.
+
+        Raises:
+            RunDirError: naming the path and the mend.
+        """
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
+            raise RunDirError(f"{self.path} is not a folder: choose another --run-dir")
         if self.holds_run():
             raise RunDirError(
                 f"run folder {self.path} already holds a run. "
@@ -124,32 +165,38 @@ class RunDir:
             )
 
     def read_config(self) -> RunConfig:
-        """The resolved configuration of the run."""
+        """The resolved configuration of the run.
+
+        Raises:
+            RunDirError: if config.json does not hold one.
+        """
         try:
             return config_file.read(self.config_path)
         except ConfigError as error:
             raise RunDirError(str(error)) from error
 
     def write_config(self, config: RunConfig) -> None:
+        """Replace config.json."""
         self._write_json(self.config_path, config_file.to_dict(config))
 
     def read_environment(self) -> dict:
+        """The machine and the versions that the run was started on."""
         return self._read_json(self.environment_path)
 
     def write_environment(self, environment: dict) -> None:
+        """Replace environment.json; see `fastcifar.environment.fingerprint`."""
         self._write_json(self.environment_path, environment)
 
     def read_metrics(self) -> list[dict]:
-        """One dict per finished epoch; empty where none is finished."""
+        """One dict per finished epoch; empty where none is finished.
+
+        Raises:
+            RunDirError: if the file cannot be read or is damaged.
+        """
         if not self.metrics_path.exists():
             return []
-        lines = self.metrics_path.read_text(encoding="utf-8").splitlines()
-        try:
-            return [json.loads(line) for line in lines if line]
-        except json.JSONDecodeError as error:
-            raise RunDirError(
-                f"{self.metrics_path} must hold one JSON object a line: {error}"
-            ) from error
+        lines = enumerate(_read_text(self.metrics_path).splitlines(), start=1)
+        return [_parse(line, f"{self.metrics_path} line {i}") for i, line in lines if line]
 
     def write_metrics(self, epochs: list[dict]) -> None:
         """Replace metrics.jsonl (a resumed run drops what came after its checkpoint)."""
@@ -161,26 +208,26 @@ class RunDir:
         return self._read_json(self.summary_path) if self.summary_path.exists() else None
 
     def write_summary(self, summary: dict) -> None:
+        """Replace summary.json."""
         self._write_json(self.summary_path, summary)
 
     def read_samples(self) -> dict[str, np.ndarray] | None:
-        """A few test images [M,H,W,3] with labels [M] and predictions [M], or None."""
-        if not self.samples_path.exists():
-            return None
-        with np.load(self.samples_path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        """A few test images [M,H,W,3] with labels [M] and predictions [M], or None.
+
+        Raises:
+            RunDirError: if the file cannot be read or is damaged.
+        """
+        return read_arrays(self.samples_path) if self.samples_path.exists() else None
 
     def write_samples(self, **arrays: np.ndarray) -> None:
-        write_whole(self.samples_path, lambda file: np.savez_compressed(file, **arrays))
+        """Replace the samples; see `read_samples`."""
+        write_whole(
+            self.samples_path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)
+        )
 
     def _write_json(self, path: Path, value: dict) -> None:
         text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
         write_whole(path, lambda file: file.write(text.encode()))
 
     def _read_json(self, path: Path) -> dict:
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RunDirError(f"{path} cannot be read: {error.strerror}") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RunDirError(f"{path} must be JSON. Received: {error}") from error
+        return _parse(_read_text(path), str(path))

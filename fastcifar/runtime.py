@@ -85,7 +85,8 @@ def choose_xla(asked: str, *, on_gpu: bool) -> tuple[bool, str]:
 def setup(config: RuntimeConfig) -> Runtime:
     """Set the devices up and choose strategy, precision and XLA.
 
-    Call it once per process, before anything else uses TensorFlow.
+    Call it once per process, before anything else uses TensorFlow; again only with a layout that
+    the devices already have.
 
     Raises:
         DeviceError: if the machine does not have the devices asked for, or TensorFlow has already
@@ -101,6 +102,11 @@ def setup(config: RuntimeConfig) -> Runtime:
                 f"Received: {config.devices}. To try a layout on the CPU: --logical-devices"
             )
         gpus = gpus[: config.devices]
+    if gpus and config.logical_devices > 1:
+        raise DeviceError(
+            "logical-devices splits a CPU, and this machine has a GPU: hide it with "
+            f"CUDA_VISIBLE_DEVICES=-1. Received: {config.logical_devices}"
+        )
     try:
         if gpus:
             tf.config.set_visible_devices(gpus, "GPU")
@@ -113,11 +119,6 @@ def setup(config: RuntimeConfig) -> Runtime:
             "devices must be set up before TensorFlow is used in this process. "
             f"Received: {str(error).splitlines()[0]}"
         ) from error
-    if gpus and config.logical_devices > 1:
-        raise DeviceError(
-            "logical-devices splits a CPU, and this machine has a GPU: hide it with "
-            f"CUDA_VISIBLE_DEVICES=-1. Received: {config.logical_devices}"
-        )
     if config.deterministic and gpus:
         tf.config.experimental.enable_op_determinism()
         # XLA reads this when it compiles its first program.
@@ -176,8 +177,7 @@ def _choose_strategy(asked: str, devices: list[str], *, on_gpu: bool) -> tuple[A
         why = "asked for"
     if not mirrored:
         return tf.distribute.get_strategy(), 1, why
-    # NCCL needs one physical GPU per replica; CPUs and a single device take the hierarchical copy
-    # or the plain reduction.
+    # On GPUs TensorFlow's own choice, NCCL; CPUs do not have it.
     operations = None if on_gpu else tf.distribute.ReductionToOneDevice()
     strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=operations)
     return strategy, strategy.num_replicas_in_sync, why

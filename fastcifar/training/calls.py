@@ -16,14 +16,23 @@ _TIMED = 2
 class Calls:
     """Runs the steps of one phase in calls of k steps.
 
-    With `auto`, k is the number of steps that fit into one second. The results do not depend on k.
+    With `auto`, k is the number of steps that fit into one second, judged by the call before. The
+    results do not depend on k.
+
+    Args:
+        step: the compiled step of the phase.
+        iterator: its batches.
+        steps_per_call: `auto`, or k.
+
+    Attributes:
+        done: calls so far; the first one includes tracing and compilation.
     """
 
     def __init__(self, step: TrainStep, iterator: Any, steps_per_call: str):
         self._step = step
         self._iterator = iterator
         self._steps_per_call = None if steps_per_call == "auto" else int(steps_per_call)
-        self._fastest = float("inf")
+        self._step_s = 0.0
         self.done = 0
 
     def run(self, first_step: int, remaining: int) -> tuple[int, StepMetrics]:
@@ -31,8 +40,7 @@ class Calls:
         steps = min(remaining, self._choose())
         began = time.perf_counter()
         metrics = read_metrics(self._step(self._iterator, first_step, steps))
-        if self.done:  # the first call's time is compilation
-            self._fastest = min(self._fastest, (time.perf_counter() - began) / steps)
+        self._step_s = (time.perf_counter() - began) / steps
         self.done += 1
         return steps, metrics
 
@@ -41,4 +49,4 @@ class Calls:
             return self._steps_per_call
         if self.done <= _TIMED:
             return 1
-        return max(1, int(CALL_S / self._fastest))
+        return max(1, int(CALL_S / self._step_s))

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcifar.errors import RunDirError
-from fastcifar.rundir import refusing_os_errors, write_whole
+from fastcifar.rundir import read_arrays, refusing_os_errors, write_whole
 
 KEEP = 2
 _NAME = re.compile(r"step-(\d{8})\.npz")
@@ -75,18 +74,27 @@ class Checkpoints:
         write_whole(
             path, lambda file: np.savez(file, allow_pickle=False, progress=encoded, **arrays)
         )
-        with refusing_os_errors(self.best_path):
-            if best:
-                partial = self.best_path.with_suffix(".partial")
-                partial.unlink(missing_ok=True)
-                try:
-                    os.link(path, partial)  # no second copy on disk
-                except OSError:
-                    shutil.copyfile(path, partial)
-                os.replace(partial, self.best_path)
+        if best:
+            self._keep_as_best(path)
+        with refusing_os_errors(self.folder):
             for old in self.paths()[:-KEEP]:
                 old.unlink()
         return path
+
+    def _keep_as_best(self, path: Path) -> None:
+        link = self.best_path.with_suffix(".link")
+        with refusing_os_errors(self.best_path):
+            link.unlink(missing_ok=True)
+            try:
+                os.link(path, link)  # no second copy on disk
+            except OSError:  # a file system without hard links
+                with path.open("rb") as file:
+                    write_whole(self.best_path, lambda copy: shutil.copyfileobj(file, copy))
+                return
+            try:
+                os.replace(link, self.best_path)
+            finally:
+                link.unlink(missing_ok=True)
 
     def newest(self) -> Path:
         """The newest checkpoint.
@@ -101,17 +109,13 @@ class Checkpoints:
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], Progress]:
-    """Read a checkpoint.
+    """Read a checkpoint: its arrays by name, and where the run stands.
 
     Raises:
         RunDirError: if the file is absent, damaged or not a checkpoint.
     """
+    arrays = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        progress = Progress(**json.loads(arrays.pop("progress").tobytes()))
-    except OSError as error:
-        raise RunDirError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
-        raise RunDirError(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
-    return arrays, progress
+        return arrays, Progress(**json.loads(arrays.pop("progress").tobytes()))
+    except (KeyError, ValueError, TypeError) as error:
+        raise RunDirError(f"{path} is not a checkpoint: {error}") from error

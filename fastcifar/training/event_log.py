@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class EventLog:
         self._writer: Any = None
 
     def write(self, step: int, scalars: dict[str, Any]) -> None:
-        """Write the numbers among `scalars` at `step`, and flush.
+        """Write the floats among `scalars` at `step`, and flush.
 
         Raises:
             RunDirError: if the disk refuses.
@@ -35,9 +36,13 @@ class EventLog:
         try:
             if self._writer is None:
                 self._writer = tf.summary.create_file_writer(str(self._folder))
-            with self._writer.as_default(step=step):
+            with self._writer.as_default(step=step):  # flushes at its end
                 summary = tf.compat.v1.Summary(value=values)
                 tf.summary.experimental.write_raw_pb(summary.SerializeToString())
-            self._writer.flush()
         except tf.errors.OpError as error:
-            raise RunDirError(f"{self._folder} cannot be written: {error.message}") from error
+            # Without the names of TensorFlow's operations, which stand around the reason.
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message)
+            raise RunDirError(
+                f"{self._folder} cannot be written: {reason}. "
+                "Free space there, or choose another --run-dir"
+            ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 from fastcifar.errors import FastcifarError
 
@@ -18,11 +19,17 @@ class Interrupted(FastcifarError):
 
 
 class Interrupts:
-    """While entered, a first SIGINT or SIGTERM only sets `received`; a second Ctrl-C stops at once."""
+    """While entered, a first SIGINT or SIGTERM only sets `received`.
+
+    A Ctrl-C after that raises KeyboardInterrupt, and so stops at once.
+
+    Attributes:
+        received: the number of the signal, or None.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
         # Python delivers signals to the main thread alone; elsewhere there is nothing to handle.
@@ -33,7 +40,8 @@ class Interrupts:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            if handler is not None:  # None: it was not set from Python, and cannot be set again
+                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:

@@ -7,15 +7,25 @@ from typing import Any
 
 
 class Display:
-    """Shows notes, progress and finished epochs.
+    """Shows notes, progress and finished epochs on stdout.
 
     On a terminal, long work has one updating bar; into a file or a pipe go plain lines only.
+
+    Args:
+        quiet: show nothing.
     """
 
     def __init__(self, *, quiet: bool = False):
         from rich.console import Console
 
-        self._console = Console(file=sys.stdout, highlight=False, quiet=quiet)
+        self._console = Console(
+            file=sys.stdout,
+            # FORCE_COLOR, which CI sets, would have rich take a pipe for a terminal.
+            force_terminal=sys.stdout.isatty(),
+            highlight=False,
+            emoji=False,  # a path may hold :fire:
+            quiet=quiet,
+        )
         self._bar: Any = None
         self._task: Any = None
 

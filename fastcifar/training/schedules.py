@@ -17,15 +17,17 @@ def learning_rates(phase: PhaseConfig, steps_per_epoch: int) -> np.ndarray:
     constant: the rate, after a linear warm-up.
     cosine: linear warm-up to the rate, then half a cosine down to zero (Loshchilov and Hutter,
         "SGDR", 2017, without restarts).
-    one_cycle: linear up to the rate over the first 30 % of the steps, linear down to zero
-        (Smith, "Super-convergence", 2018).
+    one_cycle: linear up to the rate over the warm-up, or where there is none over the first 30 % of
+        the steps, then linear down to zero (Smith, "Super-convergence", 2018).
+
+    Every step moves: zero is what the step after the last one would have.
     """
     total = phase.epochs * steps_per_epoch
     warmup = round(phase.warmup_epochs * steps_per_epoch)
     if phase.schedule == "one_cycle":
         warmup = warmup or max(1, round(0.3 * total))
     step = np.arange(total, dtype=np.float64)
-    # The first step already moves: (step + 1) / (warmup + 1) starts above zero.
+    # (step + 1) / (warmup + 1), so that the first step already moves.
     rising = np.minimum(1.0, (step + 1) / (warmup + 1))
     through = np.clip((step - warmup) / max(1, total - warmup), 0.0, 1.0)
     falling = {

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
 from fastcifar import environment, runtime
-from fastcifar.config import PhaseConfig, RunConfig
-from fastcifar.data import ordering, pipeline
-from fastcifar.data.split import Splits
+from fastcifar.config import RunConfig
 from fastcifar.errors import ConfigError, DivergenceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.rundir import RunDir
-from fastcifar.runtime import Runtime
 from fastcifar.timing import Stopwatch
-from fastcifar.training import checkpoints, transforms
-from fastcifar.training.assembly import build_model, load_splits, per_replica_batch_size
+from fastcifar.training import checkpoints
 from fastcifar.training.calls import Calls
 from fastcifar.training.checkpoints import Checkpoints, Progress
 from fastcifar.training.event_log import EventLog
 from fastcifar.training.interrupts import Interrupted, Interrupts
-from fastcifar.training.optimizers import Optimizer
+from fastcifar.training.phase import Phase, build_step, open_batches, plan
+from fastcifar.training.preparation import Prepared, prepare
 from fastcifar.training.progress import Display, epoch_line
-from fastcifar.training.schedules import learning_rates
-from fastcifar.training.state import TrainState, weights_sha256
-from fastcifar.training.step import StepMetrics, TrainStep
-from fastcifar.training.transforms import Transforms
+from fastcifar.training.state import weights_sha256
+from fastcifar.training.step import StepMetrics
 
 # Test images kept with their predictions for the plot of samples.
 _SAMPLES = 25
@@ -62,7 +55,7 @@ def train(
             resumed = checkpoints.load(Checkpoints(run.checkpoints_path).newest())
         else:
             RunDir(run_dir).check_unused()
-        prepared = _prepare(config, display)
+        prepared = prepare(config, display)
         if resumed is None:
             run = RunDir.create(run_dir, config, prepared.environment)
         with Interrupts() as interrupts:
@@ -74,69 +67,6 @@ def train(
         display.close()
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """What a run is made of, once the machine and the data are known."""
-
-    runtime: Runtime
-    environment: dict[str, Any]
-    splits: Splits
-    steps_per_epoch: int
-    model: keras.Model
-    optimizer: Optimizer
-    state: TrainState
-
-
-def _prepare(config: RunConfig, display: Display) -> _Prepared:
-    """Set up devices, data and network; what can fail for the user's reasons fails here."""
-    chosen = runtime.setup(config.runtime)
-    replica_batch = per_replica_batch_size(config.global_batch_size, chosen.replicas)
-    transforms.check_policies(config.phases, replica_batch)
-    for note in chosen.notes:
-        display.line(note)
-    splits = load_splits(config.data, seed=config.seed, progress=display.count)
-    for note in splits.notes:
-        display.line(note)
-    steps = ordering.steps_per_epoch(len(splits.train), config.global_batch_size)
-    if not steps:
-        raise ConfigError(
-            f"global-batch-size must be at most the {len(splits.train)} training images. "
-            f"Received: {config.global_batch_size}"
-        )
-    optimizer = Optimizer(config.optimizer)
-    with chosen.strategy.scope():
-        model = build_model(
-            config.model,
-            num_classes=len(splits.class_names),
-            seed=config.seed,
-            dtype=chosen.precision,
-        )
-        state = TrainState(model, optimizer, scale_loss=chosen.scales_loss)
-    return _Prepared(
-        runtime=chosen,
-        environment=environment.fingerprint(list(chosen.gpus), dict(chosen.threads)),
-        splits=splits,
-        steps_per_epoch=steps,
-        model=model,
-        optimizer=optimizer,
-        state=state,
-    )
-
-
-@dataclass(frozen=True)
-class _Phase:
-    """A phase with its place in the run: steps and epochs count from 0 over the whole run."""
-
-    config: PhaseConfig
-    first_step: int
-    rates: np.ndarray
-    transforms: Transforms
-
-    @property
-    def last_step(self) -> int:
-        return self.first_step + len(self.rates)
-
-
 class _Training:
     """The loop over phases, epochs and calls, and what happens between them."""
 
@@ -144,7 +74,7 @@ class _Training:
         self,
         config: RunConfig,
         run: RunDir,
-        prepared: _Prepared,
+        prepared: Prepared,
         clock: Stopwatch,
         display: Display,
         interrupts: Interrupts,
@@ -158,25 +88,8 @@ class _Training:
         self.checkpoints = Checkpoints(run.checkpoints_path)
         self.progress = Progress(steps_per_epoch=prepared.steps_per_epoch)
         self.seconds_before: dict[str, float] = {}
-        self.phases = self._plan()
+        self.phases = plan(config, prepared)
         self.event_log = EventLog(run.tensorboard_path)
-
-    def _plan(self) -> list[_Phase]:
-        phases: list[_Phase] = []
-        step = 0
-        for phase in self.config.phases:
-            made = transforms.make(
-                self.config.data,
-                self.config.model,
-                phase,
-                num_classes=len(self.prepared.splits.class_names),
-                seed=self.config.seed,
-                dtype=self.prepared.runtime.compute_dtype,
-            )
-            rates = learning_rates(phase, self.prepared.steps_per_epoch)
-            phases.append(_Phase(phase, step, rates, made))
-            step += len(rates)
-        return phases
 
     def restore(self, arrays: dict[str, np.ndarray], progress: Progress) -> None:
         """Go on from a checkpoint; what differs from the machine it comes from is a warning."""
@@ -214,7 +127,7 @@ class _Training:
                 self._run_phase(phase, evaluator)
         return self._finish(evaluator or self._evaluator(self.phases[-1]))
 
-    def _evaluator(self, phase: _Phase) -> Evaluator:
+    def _evaluator(self, phase: Phase) -> Evaluator:
         return Evaluator(
             model=self.prepared.model,
             preprocess=phase.transforms.for_evaluation,
@@ -224,47 +137,16 @@ class _Training:
             label_smoothing=self.config.optimizer.label_smoothing,
         )
 
-    def _run_phase(self, phase: _Phase, evaluator: Evaluator) -> None:
-        config, data, chosen = self.config, self.config.data, self.prepared.runtime
-        train_split = self.prepared.splits.train
-        dataset = pipeline.train_batches(
-            train_split,
-            global_batch_size=config.global_batch_size,
-            replicas=chosen.replicas,
-            seed=config.seed,
-            first_step=self.progress.step,
-            last_step=phase.last_step,
-            cache=data.cache,
-            order=data.order,
-            transfer=data.transfer,
-            host_transform=phase.transforms.on_host,
-            parallel_map=data.parallel_map,
-            prefetch=data.prefetch,
+    def _run_phase(self, phase: Phase, evaluator: Evaluator) -> None:
+        calls = Calls(
+            build_step(self.config, self.prepared, phase),
+            open_batches(self.config, self.prepared, phase, self.progress.step),
+            self.config.runtime.steps_per_call,
         )
-        resident = None
-        if data.cache == "device":
-            resident = pipeline.resident_images(train_split, chosen.strategy)
-        step = TrainStep(
-            state=self.prepared.state,
-            optimizer=self.prepared.optimizer,
-            transform=phase.transforms.on_device,
-            learning_rates=phase.rates,
-            first_step=phase.first_step,
-            strategy=chosen.strategy,
-            xla=chosen.xla,
-            global_batch_size=config.global_batch_size,
-            seed=config.seed,
-            label_smoothing=config.optimizer.label_smoothing,
-            clip_norm=config.optimizer.clip_norm,
-            scale_loss=chosen.scales_loss,
-            resident=resident,
-        )
-        iterator = iter(pipeline.to_devices(dataset, chosen.strategy, data.prefetch))
-        calls = Calls(step, iterator, config.runtime.steps_per_call)
         while self.progress.step < phase.last_step:
             self._run_epoch(phase, calls, evaluator)
 
-    def _run_epoch(self, phase: _Phase, calls: Calls, evaluator: Evaluator) -> None:
+    def _run_epoch(self, phase: Phase, calls: Calls, evaluator: Evaluator) -> None:
         per_epoch = self.prepared.steps_per_epoch
         epoch = self.progress.step // per_epoch
         end = (epoch + 1) * per_epoch
@@ -310,7 +192,7 @@ class _Training:
             images_per_s=metrics.images / seconds if seconds else 0.0,
         )
 
-    def _end_epoch(self, phase: _Phase, epoch: int, evaluator: Evaluator) -> None:
+    def _end_epoch(self, phase: Phase, epoch: int, evaluator: Evaluator) -> None:
         progress, partial = self.progress, self.progress.partial
         began = time.perf_counter()
         with self.clock.account("paused"):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.training.tiny import BATCH, SEED, Run, mirrored, tiny_model, tiny_split
 
 from fastcifar.config import OptimizerConfig
 from fastcifar.data.ordering import epoch_order
 from fastcifar.models.losses import cross_entropy
+from tests.training.tiny import BATCH, SEED, Run, mirrored, tiny_model, tiny_split
 
 
 def assert_same_bits(one, other):
@@ -152,9 +152,7 @@ def test_clip_norm_bounds_the_update():
         before = [v.numpy() for v in run.model.trainable_variables]
         run.run(1)
         after = [v.numpy() for v in run.model.trainable_variables]
-        norms.append(
-            np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(after, before, strict=True)))
-        )
+        norms.append(np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(after, before, strict=True))))
     assert norms[0] > 1e-2
     assert norms[1] == pytest.approx(1e-3, rel=1e-3)
 

@@ -1,0 +1,245 @@
+"""The command line as a person meets it: exit status, one line on stderr, help at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fastcifar import __version__, cli, config_file, recipes
+from fastcifar.errors import DivergenceError, FastcifarError
+from fastcifar.training.interrupts import Interrupted
+
+
+def shell(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "fastcifar", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+COMMANDS = "train, evaluate, recipes"
+MISTAKES = [
+    ([], f"a command is needed: {COMMANDS}. fastcifar --help explains"),
+    (
+        ["tarin"],
+        f"the command must be one of {COMMANDS}. Received: 'tarin'. Did you mean 'train'?",
+    ),
+    ([""], f"the command must be one of {COMMANDS}. Received: ''."),
+    (["--epochs"], f"the command must be one of {COMMANDS}. Received: '--epochs'."),
+    (
+        ["train"],
+        "train needs a recipe: quickstart, cifar10-scratch, cifar10-32px. `fastcifar recipes` "
+        "describes them; `train --config FILE` reads a configuration instead",
+    ),
+    (
+        ["train", "quickstrat"],
+        "recipe must be one of quickstart, cifar10-scratch, cifar10-32px. "
+        "Received: 'quickstrat'. Did you mean 'quickstart'?",
+    ),
+    (
+        ["train", "quickstart", "--optimiser", "sgd"],
+        "there is no flag --optimiser. Did you mean '--optimizer'?",
+    ),
+    (
+        ["train", "quickstart", "--optimizer", "lion"],
+        "optimizer must be one of sgd, adam, adamw, rmsprop. Received: 'lion'.",
+    ),
+    (
+        ["train", "quickstart", "--global-batch-size", "0"],
+        "global-batch-size must be 1 or more. Received: 0",
+    ),
+    (["evaluate"], "evaluate needs the folder of a run: fastcifar evaluate RUN"),
+    (["evaluate", "/absent"], "/absent is not a run folder: it has no config.json"),
+    (
+        ["train", "--resume", "--run-dir", "/absent"],
+        "/absent is not a run folder: it has no config.json",
+    ),
+    (
+        ["recipes", "cifar"],
+        "recipe must be one of quickstart, cifar10-scratch, cifar10-32px. Received: 'cifar'. "
+        "Did you mean 'cifar10-32px'?",
+    ),
+    (["recipes", "a", "b"], "recipes takes one name. Received: 'a' and 'b'"),
+    (["recipes", "--long"], "recipes has no flags. Received: '--long'"),
+    # Line ends in what was typed do not break the one line.
+    (
+        ["train", "--config", "/a\nb"],
+        "config file /a b cannot be read: No such file or directory",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES)
+def test_a_mistake_is_one_line_and_exit_status_2(arguments, said, capsys):
+    assert cli.main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"fastcifar: error: {said}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["trian"], ["train", "quickstart", "--depth", "18"], ["evaluate", "/absent"]]
+)
+def test_a_mistake_in_a_process_of_its_own(arguments):
+    run = shell(*arguments)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("fastcifar: error: ")
+
+
+def raising(error):
+    def command(arguments):
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (DivergenceError("the loss stopped"), 1, "fastcifar: error: the loss stopped\n"),
+        (FastcifarError("first\nsecond"), 1, "fastcifar: error: first second\n"),
+        (Interrupted("stopped at step 3", signal.SIGINT), 130, "fastcifar: stopped at step 3\n"),
+        (Interrupted("stopped at step 3", signal.SIGTERM), 143, "fastcifar: stopped at step 3\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "fastcifar: stopped at once; checkpoints written before this stay\n",
+        ),
+    ],
+)
+def test_the_exit_status_tells_what_happened(error, status, said, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_train", raising(error))
+    assert cli.main(["train", "quickstart"]) == status
+    assert capsys.readouterr().err == said
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(cli, "_train", raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train", "quickstart"])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"]])
+def test_help(arguments, capsys):
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for command in COMMANDS.split(", "):
+        assert f"\n  {command} " in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--help"], "usage: fastcifar train RECIPE "),
+        (["train", "-h"], "--global-batch-size"),
+        (["train", "quickstart", "--seed", "3", "--help"], "--global-batch-size"),
+        (["evaluate", "--help"], "usage: fastcifar evaluate RUN "),
+        (["recipes", "--help"], "usage: fastcifar recipes [NAME]"),
+    ],
+)
+def test_help_of_a_command(arguments, said, capsys):
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr()
+    assert said in shown.out
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["-V"]])
+def test_version(arguments, capsys):
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out == f"fastcifar {__version__}\n"
+
+
+def test_recipes_lists_each_with_its_line(capsys):
+    assert cli.main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(recipes.names())
+    for line, name in zip(lines, recipes.names(), strict=True):
+        assert line.endswith(recipes.describe(name))
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_shown_is_a_file_that_config_reads(name, tmp_path, capsys):
+    from fastcifar.arguments import parse_train
+
+    assert cli.main(["recipes", name]) == 0
+    path = tmp_path / "recipe.json"
+    path.write_text(capsys.readouterr().out)
+    assert json.loads(path.read_text()) == config_file.to_dict(recipes.get(name))
+    assert parse_train(["--config", str(path)]).config == recipes.get(name)
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours():
+    reading, writing = os.pipe()
+    os.close(reading)
+    # Buffered, as it is where nobody asks otherwise: what is left over fails at the exit.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    try:
+        for arguments in (["recipes", "quickstart"], ["train", "--help"]):
+            run = subprocess.run(
+                [sys.executable, "-m", "fastcifar", *arguments],
+                stdout=writing,
+                stderr=subprocess.PIPE,
+                env=env,
+                text=True,
+                check=False,
+            )
+            assert (run.returncode, run.stderr) == (1, "")
+    finally:
+        os.close(writing)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["train", "--help"], ["recipes"], ["train", "quickstart", "--sede", "1"]],
+)
+def test_tensorflow_is_not_imported_to_parse(arguments):
+    code = (
+        "import sys\n"
+        "from fastcifar import cli\n"
+        f"cli.main({arguments!r})\n"
+        "heavy = {'tensorflow', 'keras', 'tensorflow_datasets', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def best_of_5(clock, *arguments) -> float:
+    """The least that one run takes by `clock`; ends early once it is well below the limits."""
+    seconds = []
+    for _ in range(5):
+        began = clock()
+        assert shell(*arguments).returncode == 0
+        seconds.append(clock() - began)
+        if seconds[-1] < 0.2:
+            break
+    return min(seconds)
+
+
+def processor_s() -> float:
+    """Processor time of finished child processes: it does not count a busy machine's waiting."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_help_comes_at_once():
+    assert best_of_5(time.perf_counter, "--help") < 0.5
+
+
+def test_help_with_all_flags_comes_at_once():
+    assert best_of_5(processor_s, "train", "--help") < 0.5

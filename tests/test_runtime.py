@@ -1,0 +1,266 @@
+"""Devices, precision and XLA: what is chosen, why, and what is refused.
+
+What sets devices up runs in a process of its own: TensorFlow can be set up once a process only.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fastcifar.errors import DeviceError
+from fastcifar.runtime import Runtime, choose_precision, choose_xla
+
+NO_FLAGS = frozenset({"avx2", "avx512f"})
+
+
+@pytest.mark.parametrize(
+    ("capability", "flags", "precision", "why"),
+    [
+        ((9, 0), NO_FLAGS, "mixed_bfloat16", "compute capability 9.0 has bfloat16 tensor cores"),
+        ((8, 0), NO_FLAGS, "mixed_bfloat16", "compute capability 8.0 has bfloat16 tensor cores"),
+        ((7, 5), NO_FLAGS, "mixed_float16", "compute capability 7.5 has float16 tensor cores"),
+        ((7, 0), NO_FLAGS, "mixed_float16", "compute capability 7.0 has float16 tensor cores"),
+        ((6, 1), NO_FLAGS, "float32", "compute capability 6.1 has no tensor cores"),
+        # What counts is the GPU, not the CPU beside it.
+        ((6, 1), frozenset({"amx_bf16"}), "float32", "compute capability 6.1 has no tensor cores"),
+        (None, NO_FLAGS, "float32", "this CPU does not compute bfloat16 natively"),
+        (None, frozenset(), "float32", "this CPU does not compute bfloat16 natively"),
+        # Tiles alone may be int8.
+        (None, frozenset({"amx_tile"}), "float32", "this CPU does not compute bfloat16 natively"),
+        (
+            None,
+            frozenset({"avx512_bf16"}),
+            "mixed_bfloat16",
+            "this CPU computes bfloat16 natively (avx512_bf16)",
+        ),
+        (
+            None,
+            frozenset({"amx_bf16", "avx512_bf16"}),
+            "mixed_bfloat16",
+            "this CPU computes bfloat16 natively (amx_bf16, avx512_bf16)",
+        ),
+    ],
+)
+def test_auto_picks_what_the_hardware_computes_natively(capability, flags, precision, why):
+    chosen = choose_precision("auto", compute_capability=capability, cpu_flags=flags)
+    assert chosen == (precision, why)
+
+
+@pytest.mark.parametrize("asked", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("capability", [None, (6, 1), (9, 0)])
+def test_a_precision_asked_for_is_taken(asked, capability):
+    chosen = choose_precision(asked, compute_capability=capability, cpu_flags=NO_FLAGS)
+    assert chosen == (asked, "asked for")
+
+
+@pytest.mark.parametrize(
+    ("asked", "on_gpu", "chosen"),
+    [
+        ("auto", True, (True, "GPUs gain from fusion")),
+        ("auto", False, (False, "XLA's CPU convolutions are slower than oneDNN's")),
+        ("on", False, (True, "asked for")),
+        ("off", True, (False, "asked for")),
+    ],
+)
+def test_xla_is_for_gpus(asked, on_gpu, chosen):
+    assert choose_xla(asked, on_gpu=on_gpu) == chosen
+
+
+@pytest.mark.parametrize(
+    ("precision", "compute_dtype", "scales_loss"),
+    [
+        ("float32", "float32", False),
+        ("mixed_bfloat16", "bfloat16", False),
+        ("mixed_float16", "float16", True),
+    ],
+)
+def test_only_float16_scales_the_loss(precision, compute_dtype, scales_loss):
+    chosen = Runtime(strategy=None, replicas=1, gpus=(), precision=precision, xla=False)
+    assert chosen.compute_dtype == compute_dtype
+    assert chosen.scales_loss is scales_loss
+
+
+def run(code: str) -> dict:
+    """Run `code`, which leaves its findings in `found`, in a process without a GPU."""
+    program = (
+        "import os, json, sys\n"
+        "os.environ |= {'CUDA_VISIBLE_DEVICES': '-1', 'TF_CPP_MIN_LOG_LEVEL': '3'}\n"
+        "from fastcifar import runtime\n"
+        "from fastcifar.config import RuntimeConfig\n"
+        "from fastcifar.errors import DeviceError\n"
+        "def refusal(**options):\n"
+        "    try:\n"
+        "        runtime.setup(RuntimeConfig(**options))\n"
+        "    except DeviceError as error:\n"
+        "        return str(error)\n"
+        "def layout(**options):\n"
+        "    made = runtime.setup(RuntimeConfig(**options))\n"
+        "    return [made.replicas, type(made.strategy).__name__, made.notes[0]]\n"
+        f"{code}\n"
+        "print(json.dumps(found))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_one_cpu():
+    found = run(
+        "made = runtime.setup(RuntimeConfig())\n"
+        "found = {'made': [made.replicas, made.xla, list(made.gpus), sorted(made.threads)],\n"
+        "         'notes': made.notes, 'peak': runtime.peak_device_bytes(),\n"
+        "         'again': layout(), 'mirrored': layout(strategy='mirrored'),\n"
+        "         'devices': layout(devices=1), 'two': refusal(devices=2),\n"
+        "         'split': refusal(logical_devices=2)}"
+    )
+    assert found["made"] == [1, False, [], ["inter_op", "intra_op"]]
+    strategy, precision, xla = found["notes"]
+    assert strategy == "strategy: 1 replica on CPU (1 logical device)"
+    assert precision.startswith("precision: ")
+    assert xla == "xla: off (XLA's CPU convolutions are slower than oneDNN's)"
+    assert found["peak"] is None
+    one = [1, "_DefaultDistributionStrategy", strategy]
+    assert found["again"] == found["devices"] == one
+    assert found["mirrored"] == [
+        *(1, "MirroredStrategy", "strategy: 1 replica on CPU (asked for)"),
+    ]
+    assert found["two"] == (
+        "devices must be at most the GPUs of this machine (0). Received: 2. "
+        "To try a layout on the CPU: --logical-devices"
+    )
+    # TensorFlow is in use by then.
+    assert found["split"].startswith(
+        "devices must be set up before TensorFlow is used in this process. Received: "
+    )
+    assert "\n" not in found["split"]
+
+
+def test_a_cpu_that_is_split():
+    found = run(
+        "found = {'split': layout(logical_devices=2), 'again': layout(logical_devices=2),\n"
+        "         'none': layout(logical_devices=2, strategy='none'), 'one': layout(),\n"
+        "         'mirrored': layout(logical_devices=2, strategy='mirrored')}"
+    )
+    assert found["split"] == [
+        *(2, "MirroredStrategy", "strategy: 2 replicas on CPU (2 logical devices)"),
+    ]
+    assert found["again"] == found["split"]
+    assert found["mirrored"][:2] == [2, "MirroredStrategy"]
+    assert found["none"][:2] == found["one"][:2] == [1, "_DefaultDistributionStrategy"]
+
+
+class FakeConfig:
+    """`tf.config` of a machine with two GPUs, one a generation older; nothing has been set up."""
+
+    def __init__(self):
+        self.visible, self.grown = None, []
+        self.experimental = self.threading = self
+        self.deterministic = False
+
+    def list_physical_devices(self, kind):
+        return ["GPU:0", "GPU:1"] if kind == "GPU" else ["CPU:0"]
+
+    def set_visible_devices(self, devices, kind):
+        self.visible = devices
+
+    def set_memory_growth(self, device, grow):
+        self.grown.append((device, grow))
+
+    def enable_op_determinism(self):
+        self.deterministic = True
+
+    def list_logical_devices(self, kind):
+        return [type("Device", (), {"name": f"/device:{name}"}) for name in self.visible]
+
+    def get_device_details(self, device):
+        capability = {"GPU:0": (9, 0), "GPU:1": (7, 5)}[device]
+        return {"device_name": f"Test {device}", "compute_capability": capability}
+
+    def get_intra_op_parallelism_threads(self):
+        return 0
+
+    get_inter_op_parallelism_threads = get_intra_op_parallelism_threads
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    import tensorflow as tf
+
+    config = FakeConfig()
+    monkeypatch.setattr(tf, "config", config)
+
+    class Mirrored:
+        def __init__(self, devices, cross_device_ops):
+            self.devices, self.cross_device_ops = devices, cross_device_ops
+            self.num_replicas_in_sync = len(devices)
+
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", Mirrored)
+    return config
+
+
+def test_two_gpus_are_mirrored_and_the_weakest_decides(two_gpus):
+    from fastcifar import runtime
+    from fastcifar.config import RuntimeConfig
+
+    made = runtime.setup(RuntimeConfig())
+    assert made.replicas == 2
+    assert made.strategy.devices == ["/device:GPU:0", "/device:GPU:1"]
+    assert made.strategy.cross_device_ops is None
+    assert made.gpus == ("Test GPU:0", "Test GPU:1")
+    assert two_gpus.grown == [("GPU:0", True), ("GPU:1", True)]
+    assert not two_gpus.deterministic
+    assert made.notes == (
+        "strategy: 2 replicas on GPU (2 GPUs)",
+        "precision: mixed_float16 (compute capability 7.5 has float16 tensor cores)",
+        "xla: on (GPUs gain from fusion)",
+    )
+
+
+def test_one_gpu_of_two(two_gpus):
+    from fastcifar import runtime
+    from fastcifar.config import RuntimeConfig
+
+    made = runtime.setup(RuntimeConfig(devices=1))
+    assert (made.replicas, made.gpus, made.precision) == (1, ("Test GPU:0",), "mixed_bfloat16")
+    assert two_gpus.visible == ["GPU:0"]
+    assert made.notes[0] == "strategy: 1 replica on GPU (1 GPU)"
+
+
+def test_deterministic_asks_tensorflow_and_xla(two_gpus, monkeypatch):
+    from fastcifar import runtime
+    from fastcifar.config import RuntimeConfig
+
+    monkeypatch.setenv("XLA_FLAGS", "--before=1")
+    runtime.setup(RuntimeConfig(deterministic=True))
+    assert two_gpus.deterministic
+    flags = runtime.os.environ["XLA_FLAGS"]
+    assert flags == "--before=1 --xla_gpu_exclude_nondeterministic_ops=true"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"devices": 3},
+            "devices must be at most the GPUs of this machine (2). Received: 3. "
+            "To try a layout on the CPU: --logical-devices",
+        ),
+        (
+            {"logical_devices": 2},
+            "logical-devices splits a CPU, and this machine has a GPU: hide it with "
+            "CUDA_VISIBLE_DEVICES=-1. Received: 2",
+        ),
+    ],
+)
+def test_a_layout_that_two_gpus_do_not_have(two_gpus, options, said):
+    from fastcifar import runtime
+    from fastcifar.config import RuntimeConfig
+
+    with pytest.raises(DeviceError) as caught:
+        runtime.setup(RuntimeConfig(**options))
+    assert str(caught.value) == said
+    assert two_gpus.visible is None  # refused before anything is set up

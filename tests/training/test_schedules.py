@@ -1,0 +1,89 @@
+"""Learning rates against values worked out by hand, and what holds for every schedule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastcifar.config import PhaseConfig
+from fastcifar.training.schedules import learning_rates
+
+
+def test_constant():
+    rates = learning_rates(PhaseConfig(epochs=2, learning_rate=0.5, schedule="constant"), 3)
+    np.testing.assert_array_equal(rates, np.full(6, 0.5, np.float32))
+    assert rates.dtype == np.float32
+
+
+def test_constant_after_a_warm_up():
+    phase = PhaseConfig(epochs=2, learning_rate=1.0, schedule="constant", warmup_epochs=1.0)
+    np.testing.assert_allclose(learning_rates(phase, 3), [1 / 4, 2 / 4, 3 / 4, 1, 1, 1])
+
+
+def test_cosine():
+    rates = learning_rates(PhaseConfig(epochs=4, learning_rate=2.0, schedule="cosine"), 1)
+    np.testing.assert_allclose(rates, 1 + np.cos(np.pi * np.array([0, 1, 2, 3]) / 4), rtol=1e-6)
+
+
+def test_cosine_after_a_warm_up():
+    phase = PhaseConfig(epochs=6, learning_rate=1.0, schedule="cosine", warmup_epochs=2.0)
+    falling = [(1 + np.cos(np.pi * i / 4)) / 2 for i in range(4)]
+    np.testing.assert_allclose(learning_rates(phase, 1), [1 / 3, 2 / 3, *falling], rtol=1e-6)
+
+
+def test_one_cycle():
+    rates = learning_rates(PhaseConfig(epochs=10, learning_rate=1.0, schedule="one_cycle"), 1)
+    rising = [1 / 4, 2 / 4, 3 / 4]
+    falling = [i / 7 for i in (7, 6, 5, 4, 3, 2, 1)]
+    np.testing.assert_allclose(rates, rising + falling, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("epochs", "steps_per_epoch"), [(10, 10), (30, 97), (5, 391)])
+def test_one_cycle_has_its_peak_at_30_percent(epochs, steps_per_epoch):
+    phase = PhaseConfig(epochs=epochs, learning_rate=0.4, schedule="one_cycle")
+    rates = learning_rates(phase, steps_per_epoch)
+    assert rates.argmax() == round(0.3 * len(rates))
+    assert rates.max() == np.float32(0.4)
+    assert (rates == rates.max()).sum() == 1
+
+
+def test_one_cycle_takes_a_warm_up_that_is_given():
+    phase = PhaseConfig(epochs=10, schedule="one_cycle", warmup_epochs=5.0)
+    assert learning_rates(phase, 8).argmax() == 40
+
+
+def test_a_warm_up_may_be_part_of_an_epoch():
+    phase = PhaseConfig(epochs=1, learning_rate=1.0, schedule="constant", warmup_epochs=0.5)
+    np.testing.assert_allclose(learning_rates(phase, 4), [1 / 3, 2 / 3, 1, 1])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_warm_up_may_last_the_whole_phase(schedule):
+    phase = PhaseConfig(epochs=1, learning_rate=1.0, schedule=schedule, warmup_epochs=1.0)
+    np.testing.assert_allclose(learning_rates(phase, 4), [1 / 5, 2 / 5, 3 / 5, 4 / 5])
+
+
+@st.composite
+def phases(draw):
+    epochs = draw(st.integers(1, 12))
+    return PhaseConfig(
+        epochs=epochs,
+        learning_rate=draw(st.floats(1e-6, 100.0)),
+        schedule=draw(st.sampled_from(["constant", "cosine", "one_cycle"])),
+        warmup_epochs=draw(st.floats(0, epochs)),
+    )
+
+
+@given(phases(), st.integers(1, 50))
+def test_every_schedule(phase, steps_per_epoch):
+    rates = learning_rates(phase, steps_per_epoch)
+    assert rates.dtype == np.float32
+    assert rates.shape == (phase.epochs * steps_per_epoch,)
+    assert (rates > 0).all()  # no step is spent on nothing, the first and the last included
+    assert (rates <= np.float32(phase.learning_rate)).all()
+    # One hill: it never falls before its top and never rises after it.
+    top = rates.argmax()
+    assert (np.diff(rates[: top + 1]) >= 0).all()
+    assert (np.diff(rates[top:]) <= 0).all()

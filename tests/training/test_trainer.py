@@ -1,0 +1,215 @@
+"""Whole runs of a small network: results, exact resume, interrupts, refusals."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from fastcifar import recipes
+from fastcifar.config import RunConfig
+from fastcifar.errors import ConfigError, DivergenceError, RunDirError
+from fastcifar.rundir import RunDir
+from fastcifar.training import calls, checkpoints
+from fastcifar.training.checkpoints import Checkpoints
+from fastcifar.training.interrupts import Interrupted
+from fastcifar.training.progress import Display
+from fastcifar.training.trainer import train
+
+
+def small(**changes) -> RunConfig:
+    """Three epochs of seven steps of the quickstart's network, at a size for tests."""
+    base = recipes.get("quickstart")
+    data = {"synthetic_count": 128, "synthetic_size": 16, **changes.pop("data", {})}
+    phase = {"epochs": 3, "image_size": 16, "augment": "flip-crop", **changes.pop("phase", {})}
+    model = {"depth": 14, "width": 4, **changes.pop("model", {})}
+    runtime = {"precision": "float32", **changes.pop("runtime", {})}
+    return dataclasses.replace(
+        base,
+        global_batch_size=16,
+        data=dataclasses.replace(base.data, **data),
+        model=dataclasses.replace(base.model, **model),
+        runtime=dataclasses.replace(base.runtime, **runtime),
+        phases=(dataclasses.replace(base.phases[0], warmup_epochs=0.0, **phase),),
+        **changes,
+    )
+
+
+STEPS_PER_EPOCH = 7  # 128 images, 13 held out
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One uninterrupted run, for comparison: (its folder, its summary)."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return RunDir(folder), train(small(), str(folder))
+
+
+def test_a_run_leaves_its_whole_folder(finished):
+    run, summary = finished
+    assert run.read_config() == small()
+    assert run.read_environment()["versions"]["tensorflow"]
+    epochs = run.read_metrics()
+    assert [e["epoch"] for e in epochs] == [1, 2, 3]
+    assert set(epochs[0]) == {
+        *("epoch", "phase", "loss", "accuracy", "validation_loss", "validation_accuracy"),
+        *("learning_rate", "images_per_s", "train_s", "paused_s"),
+    }
+    assert run.read_summary() == json.loads(json.dumps(summary))
+    assert {
+        *("test_accuracy", "test_loss", "validation_accuracy", "train_accuracy", "images_per_s"),
+        *("startup_s", "train_s", "wall_s", "epochs", "steps", "replicas", "precision", "xla"),
+        *("parameters", "peak_host_bytes", "peak_device_bytes", "warnings", "weights_sha256"),
+    } <= set(summary)
+    assert summary["steps"] == 3 * STEPS_PER_EPOCH
+    assert np.sum(summary["confusion_matrix"]) == 128 // 5
+    assert summary["wall_s"] >= summary["train_s"] + summary["startup_s"]
+    assert [p.name for p in Checkpoints(run.checkpoints_path).paths()] == [
+        "step-00000014.npz",
+        "step-00000021.npz",
+    ]
+    assert (run.checkpoints_path / "best.npz").exists()
+    assert list(run.tensorboard_path.glob("events.*"))
+    samples = run.read_samples()
+    assert samples["images"].shape == (25, 16, 16, 3)
+
+
+def test_the_same_run_gives_the_same_bits(finished, tmp_path):
+    again = train(small(), str(tmp_path / "again"))
+    assert again["weights_sha256"] == finished[1]["weights_sha256"]
+
+
+def test_another_seed_gives_other_bits(finished, tmp_path):
+    other = train(small(seed=1, phase={"epochs": 1}), str(tmp_path / "other"))
+    assert other["weights_sha256"] != finished[1]["weights_sha256"]
+
+
+class StopAt(Display):
+    """Asks the process to stop once a number of steps is done, as Ctrl-C would."""
+
+    def __init__(self, step, number=signal.SIGINT):
+        super().__init__(quiet=True)
+        self.left, self.number = step, number
+
+    def step(self, steps, **figures):
+        self.left -= steps
+        if self.left <= 0 and self.left + steps > 0:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "status"), [(10, signal.SIGINT, 130), (7, signal.SIGTERM, 143)]
+)
+def test_stopped_and_resumed_equals_never_stopped(finished, tmp_path, step, number, status):
+    folder = str(tmp_path / "run")
+    with pytest.raises(Interrupted, match="--resume") as caught:
+        train(small(runtime={"steps_per_call": "1"}), folder, display=StopAt(step, number))
+    assert caught.value.exit_status == status
+    newest = Checkpoints(RunDir(folder).checkpoints_path).newest()
+    assert newest.name == f"step-{step:08d}.npz"
+    summary = train(small(), folder, resume=True)
+    assert summary["weights_sha256"] == finished[1]["weights_sha256"]
+    same = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate")
+    for mine, whole in zip(RunDir(folder).read_metrics(), finished[0].read_metrics(), strict=True):
+        assert {k: mine[k] for k in same} == pytest.approx({k: whole[k] for k in same}, rel=1e-9)
+
+
+def test_resuming_a_finished_run_evaluates_again(finished, tmp_path):
+    run, summary = finished
+    again = train(small(), str(run.path), resume=True)
+    assert again["weights_sha256"] == summary["weights_sha256"]
+    assert again["test_accuracy"] == summary["test_accuracy"]
+    assert again["steps"] == summary["steps"]
+
+
+def test_two_replicas_train(tmp_path):
+    config = small(phase={"epochs": 1}, runtime={"logical_devices": 2})
+    summary = train(config, str(tmp_path / "run"))
+    assert summary["replicas"] == 2
+    assert summary["steps"] == STEPS_PER_EPOCH
+
+
+def test_phases_follow_one_another(tmp_path):
+    base = small()
+    phases = tuple(
+        dataclasses.replace(base.phases[0], name=name, epochs=1, image_size=size, augment=policy)
+        for name, size, policy in (("low", 8, "flip"), ("high", 16, "none"))
+    )
+    folder = str(tmp_path / "run")
+    summary = train(dataclasses.replace(base, phases=phases), folder)
+    assert summary["steps"] == 2 * STEPS_PER_EPOCH
+    assert [e["phase"] for e in RunDir(folder).read_metrics()] == ["low", "high"]
+
+
+def test_divergence_stops_the_run_and_says_where(tmp_path):
+    folder = str(tmp_path / "run")
+    with pytest.raises(DivergenceError, match=r"step \d+.*--learning-rate"):
+        train(small(phase={"learning_rate": 1e30, "epochs": 2}), folder)
+    assert RunDir(folder).read_summary() is None
+
+
+def test_a_used_folder_is_refused_before_any_work(finished):
+    before = {p: p.stat().st_mtime_ns for p in finished[0].path.rglob("*")}
+    with pytest.raises(RunDirError, match="already holds a run"):
+        train(small(), str(finished[0].path))
+    assert {p: p.stat().st_mtime_ns for p in finished[0].path.rglob("*")} == before
+
+
+def test_refusals_leave_no_run_folder(tmp_path):
+    folder = tmp_path / "run"
+    for config, words in (
+        (dataclasses.replace(small(), global_batch_size=4096), "at most the 115 training images"),
+        (small(phase={"augment": "flipp"}), "flip"),
+        (
+            dataclasses.replace(small(runtime={"logical_devices": 2}), global_batch_size=15),
+            "14 or 16",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            train(config, str(folder))
+        assert not folder.exists()
+
+
+def test_resume_with_other_data_is_refused(tmp_path):
+    folder = str(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(small(runtime={"steps_per_call": "1"}), folder, display=StopAt(1))
+    with pytest.raises(ConfigError, match="7 steps per epoch"):
+        train(small(data={"synthetic_count": 256}), folder, resume=True)
+    with pytest.raises(RunDirError, match="does not fit"):
+        train(small(model={"width": 8}), folder, resume=True)
+
+
+def test_a_disk_that_refuses_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    real = os.fsync
+
+    def full(descriptor):
+        if len(list((folder / "checkpoints").glob("step-*"))) >= 1:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunDirError, match="No space left"):
+        train(small(), str(folder))
+    arrays, progress = checkpoints.load(Checkpoints(folder / "checkpoints").newest())
+    assert progress.step == STEPS_PER_EPOCH
+    assert arrays
+
+
+def test_steps_per_call_do_not_change_the_run(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(calls, "CALL_S", 1e-9)  # one step a call
+    assert train(small(), str(tmp_path / "1"))["weights_sha256"] == finished[1]["weights_sha256"]
+
+
+def test_training_outside_the_main_thread_works(tmp_path):
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(train(small(phase={"epochs": 1}), str(tmp_path / "run")))
+    )
+    thread.start()
+    thread.join()
+    assert found[0]["epochs"] == 1
