@@ -35,7 +35,7 @@ class PhaseFlags:
     augment: str | None = None
     """The augmentation policy."""
     image_size: str | None = None
-    """Side in pixels at which the network sees the images."""
+    """Side in pixels at which the network sees the images; 128:224 grows within the phase."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class EvaluateFlags:
 
     checkpoint: Literal["last", "best"] = "last"
     """The newest weights, or the best by validation accuracy."""
+    test_time_augmentation: Literal["none", "flip", "flip-shift"] = "none"
+    """Average the logits of several views of each image."""
     global_batch_size: int = 128
     """Images in one call."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -79,6 +81,7 @@ class EvaluateOrder:
     config: RunConfig
     run_dir: str
     checkpoint: str
+    views: str
 
 
 def parse_train(arguments: Sequence[str]) -> TrainOrder:
@@ -140,7 +143,48 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
     default = EvaluateFlags(global_batch_size=start.global_batch_size, data=start.data)
     given = _parse(default, "evaluate RUN", asked)
     config = dataclasses.replace(start, data=given.data, global_batch_size=given.global_batch_size)
-    return EvaluateOrder(config, run_dir, given.checkpoint)
+    return EvaluateOrder(config, run_dir, given.checkpoint, given.test_time_augmentation)
+
+
+@dataclass(frozen=True)
+class AugmentFlags:
+    """Draw a policy: fastcifar augment POLICY --out grid.png [flags]"""
+
+    out: str = "grid.png"
+    """The picture to write."""
+    images: int = 4
+    """Images to draw, one a row."""
+    draws: int = 12
+    """Draws of each image, beside the original."""
+    image_size: int | None = None
+    """Side in pixels of the draws. Default: that of the images."""
+    resize_method: Literal["bilinear", "nearest"] = "bilinear"
+    """How images are brought to that size."""
+    scale: int = 2
+    """Picture pixels for each pixel."""
+    seed: int = 0
+    """Of the draws."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "draws", "image_size", "scale"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{flag(name)} must be 1 or more. Received: {value}")
+
+
+def parse_augment(arguments: Sequence[str]) -> tuple[str, AugmentFlags]:
+    """Resolve the arguments of `fastcifar augment`: (policy, flags).
+
+    Raises:
+        ConfigError: for anything that is not legal, in one line.
+        SystemExit: after `--help`.
+    """
+    asked = _take_apart(arguments, AugmentFlags, "augment takes one policy")
+    given = _parse(AugmentFlags(), "augment POLICY", asked)
+    if asked.positional is None:
+        raise ConfigError("augment needs a policy: fastcifar augment POLICY --out grid.png")
+    return asked.positional, given
 
 
 class _Given(NamedTuple):
@@ -244,12 +288,17 @@ def _override(phases: tuple[PhaseConfig, ...], given: PhaseFlags) -> tuple[Phase
     for name, text in vars(given).items():
         if text is None:
             continue
-        values = [read_value(name, types[name], part.strip()) for part in text.split(",")]
-        if len(values) not in (1, len(phases)):
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) not in (1, len(phases)):
             rule = "one value" + (f" or {len(phases)}, one a phase" if len(phases) > 1 else "")
             raise ConfigError(f"{flag(name)} takes {rule}. Received: {text!r}")
-        for change, value in zip(changes, itertools.cycle(values), strict=False):
-            change[name] = value
+        for change, part in zip(changes, itertools.cycle(parts), strict=False):
+            if name == "image_size":
+                start, growing, part = part.rpartition(":")
+                change["start_image_size"] = (
+                    read_value(name, types[name], start) if growing else None
+                )
+            change[name] = read_value(name, types[name], part)
     for phase, change in zip(phases, changes, strict=True):
         # A warm-up of the recipe that is longer than the epochs asked for is cut to them.
         epochs = change.get("epochs", phase.epochs)

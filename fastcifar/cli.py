@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from fastcifar import __version__
 from fastcifar.errors import ConfigError, FastcifarError, nearest
@@ -24,6 +25,8 @@ commands:
                            go on with a run from its newest checkpoint
   evaluate RUN [flags]     evaluate a run's weights on its test images, or on other ones
   recipes [NAME]           list the recipes, or show one in full
+  augment POLICY [flags]   draw what a policy does to images; without a policy, list them
+  bench KIND [flags]       measure: fastcifar bench --help
 
 flags:
   --help, --version
@@ -57,6 +60,8 @@ def _dispatch(arguments: list[str]) -> int:
         "train": _train,
         "evaluate": _evaluate,
         "recipes": _recipes,
+        "augment": _augment,
+        "bench": _bench,
     }
     if not arguments:
         raise ConfigError(f"a command is needed: {', '.join(commands)}. fastcifar --help explains")
@@ -80,8 +85,11 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     from fastcifar import arguments as flags
+    from fastcifar.augment import policies
 
     order = flags.parse_train(arguments)
+    for phase in order.config.phases:
+        policies.get(phase.augment)  # a mistake here should not wait for TensorFlow
     _start_tensorflow()
     from fastcifar.reporting.plots import write_plots
     from fastcifar.training.progress import Display
@@ -111,7 +119,11 @@ def _evaluate(arguments: list[str]) -> int:
 
     display = Display()
     evaluation, splits = evaluate_run(
-        order.run_dir, order.config, checkpoint=order.checkpoint, display=display
+        order.run_dir,
+        order.config,
+        checkpoint=order.checkpoint,
+        views=order.views,
+        display=display,
     )
     display.line(
         f"test accuracy {evaluation.accuracy:.4f}  test loss {evaluation.loss:.4f}  "
@@ -153,6 +165,52 @@ def _recipes(arguments: list[str]) -> int:
 
     print(json.dumps(config_file.to_dict(recipes.get(name)), indent=2))
     return 0
+
+
+def _augment(arguments: list[str]) -> int:
+    from fastcifar import arguments as flags
+    from fastcifar.augment import policies
+
+    if not arguments:
+        for policy in policies.POLICIES.values():
+            print(policy.describe())
+        return 0
+    name, given = flags.parse_augment(arguments)
+    policy = policies.get(name)
+    _start_tensorflow()
+    import numpy as np
+    from PIL import Image
+
+    from fastcifar.augment.grid import draw_many, grid
+    from fastcifar.rundir import write_whole
+    from fastcifar.training.assembly import load_splits
+    from fastcifar.training.progress import Display
+
+    display = Display()
+    split = load_splits(given.data, seed=given.seed, progress=display.count).train
+    # Evenly spread, because folders and prepared sets may be sorted by class.
+    chosen = np.linspace(0, len(split) - 1, given.images).astype(np.int64)
+    originals = split.take(chosen).in_memory().images
+    side = given.image_size
+    drawn = draw_many(
+        policy,
+        originals,
+        count=given.draws,
+        image_size=originals.shape[1:3] if side is None else (side, side),
+        seed=given.seed,
+        resize_method=given.resize_method,
+    )
+    picture = Image.fromarray(grid(originals, drawn, scale=given.scale))
+    write_whole(Path(given.out), lambda file: picture.save(file, "PNG"))
+    display.line(policy.describe())
+    display.line(f"{given.images} images, {given.draws} draws each: {given.out}")
+    return 0
+
+
+def _bench(arguments: list[str]) -> int:
+    from fastcifar.bench import commands
+
+    return commands.run(arguments, _start_tensorflow)
 
 
 def _start_tensorflow() -> None:

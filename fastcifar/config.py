@@ -7,6 +7,7 @@ the fields become the flags' help. No heavy import: `fastcifar --help` reads thi
 from __future__ import annotations
 
 import math
+import re
 import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -78,18 +79,46 @@ def _check_types(config: Any) -> None:
         check_value(name, hint, getattr(config, name))
 
 
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_bytes(name: str, text: str) -> int | None:
+    """Return the bytes that a size such as `800MB`, `1.5GB` or `2GiB` stands for; None for `auto`.
+
+    Args:
+        name: the field's.
+        text: what it is given.
+
+    Raises:
+        ConfigError: if it is no size, or below one byte.
+    """
+    if text == "auto":
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    size = 0
+    if found and found[2].upper() in _UNITS:
+        size = int(float(found[1]) * _UNITS[found[2].upper()])
+    _require(size >= 1, name, "auto, or a size such as 800MB or 2GB", repr(text))
+    return size
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Where examples come from and how they travel to the device."""
 
-    source: Literal["tfds", "image_folder", "synthetic"] = "tfds"
+    source: Literal["tfds", "image_folder", "keras", "synthetic"] = "tfds"
     """Where examples come from."""
     dataset: str = "cifar10"
-    """A TFDS name (source tfds)."""
+    """A TFDS name (source tfds), or cifar10, cifar100 or mnist (source keras)."""
     data_path: str | None = None
-    """The TFDS data_dir (source tfds) or the folder (source image_folder)."""
+    """The TFDS data_dir (source tfds), or a folder, a CSV or what `prepare` made (image_folder)."""
     storage_size: int | None = None
     """Side in pixels at which images are kept; resized once at ingest. Default: as they are."""
+    non_square: Literal["crop", "pad"] = "crop"
+    """Crop images that are not square at the centre, or pad them with black."""
+    memory_budget: str = "auto"
+    """What decoded images may take, such as 2GB; auto is half of the memory. Larger sets are read
+    from disk."""
     skip_unreadable: bool = False
     """Leave unreadable image files out instead of refusing the folder."""
     synthetic_count: int = 10_000
@@ -129,6 +158,7 @@ class DataConfig:
         _require(
             self.synthetic_classes >= 2, "synthetic_classes", "2 or more", self.synthetic_classes
         )
+        parse_bytes("memory_budget", self.memory_budget)
         _require(self.prefetch >= 0, "prefetch", "0 or more", self.prefetch)
         _require(
             0 <= self.validation_fraction < 1,
@@ -139,6 +169,11 @@ class DataConfig:
         if self.source == "image_folder" and not self.data_path:
             raise ConfigError(
                 "source image_folder needs its folder: add --data-path DIR. "
+                f"Received: data-path {self.data_path!r}"
+            )
+        if self.source == "keras" and self.data_path:
+            raise ConfigError(
+                "source keras takes no data-path: its folder is $KERAS_HOME/datasets. "
                 f"Received: data-path {self.data_path!r}"
             )
         if self.resize_on == "device" and self.augment_on == "host":
@@ -278,6 +313,8 @@ class PhaseConfig:
     """The augmentation policy."""
     image_size: int = 32
     """Side in pixels at which the network sees the images."""
+    start_image_size: int | None = None
+    """The side at the start, where it grows to `image_size` in a few steps (`128:224`)."""
     name: str = "train"
     """Of the phase, in metrics.jsonl."""
 
@@ -297,6 +334,13 @@ class PhaseConfig:
             self.warmup_epochs,
         )
         _require(self.image_size >= 1, "image_size", "1 or more", self.image_size)
+        if self.start_image_size is not None:
+            _require(
+                1 <= self.start_image_size <= self.image_size,
+                "image_size",
+                "small:large for growing images",
+                f"{self.start_image_size}:{self.image_size}",
+            )
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,14 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _two_logical_cpus() -> None:
-    """Give this process two CPU devices to stand for two GPUs, before anything uses TensorFlow."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Give the process that runs tests two CPU devices to stand for two GPUs.
+
+    Here, because it has to come before anything uses TensorFlow, and because a fixture's time would
+    count as the first test's. With xdist the process that hands tests out collects none.
+    """
+    if not session.items or session.config.option.collectonly:
+        return
     import tensorflow as tf
 
     (cpu, *_) = tf.config.list_physical_devices("CPU")

@@ -228,7 +228,8 @@ def test_a_partial_file_on_top_of_a_recipe(tmp_path):
 
 
 def test_resume_takes_the_runs_own_configuration(run_dir):
-    for extra in ([], ["quickstart"], ["--seed", "0"], ["--epochs", "5"], ["--no-deterministic"]):
+    epochs = str(recipes.get("quickstart").epochs)
+    for extra in ([], ["quickstart"], ["--seed", "0"], ["--epochs", epochs], ["--no-deterministic"]):
         order = parse_train(["--resume", "--run-dir", run_dir, *extra])
         assert order.resume
         assert order.run_dir == run_dir
@@ -361,3 +362,16 @@ def test_whatever_is_typed_gives_an_order_or_one_line(given_arguments):
     """Never a traceback, and never a box of tyro's."""
     with contextlib.suppress(ConfigError):
         assert isinstance(parse_train(given_arguments).config, RunConfig)
+
+
+def test_image_size_may_grow_within_a_phase():
+    (phase,) = parse_train(["cifar10-32px", "--image-size", "128:224"]).config.phases
+    assert (phase.start_image_size, phase.image_size) == (128, 224)
+    (phase,) = parse_train(["cifar10-32px", "--image-size", "64"]).config.phases
+    assert (phase.start_image_size, phase.image_size) == (None, 64)
+
+
+@pytest.mark.parametrize("text", ["224:128", "a:224", "0:64"])
+def test_image_sizes_that_do_not_grow_are_refused(text):
+    with pytest.raises(ConfigError, match="image-size"):
+        parse_train(["cifar10-32px", "--image-size", text])

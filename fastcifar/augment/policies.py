@@ -163,7 +163,7 @@ def get(name: str) -> Policy:
     for part in parts:
         if part not in POLICIES:
             raise ConfigError(
-                f"unknown augmentation policy {part!r}: legal are {', '.join(POLICIES)}, and "
-                f"several joined by '+'.{nearest(str(part), POLICIES)}"
+                f"augment must be one of {', '.join(POLICIES)}, or several joined by '+'. "
+                f"Received: {part!r}.{nearest(str(part), POLICIES)}"
             )
     return POLICIES[name] if len(parts) == 1 else combine(*(POLICIES[part] for part in parts))

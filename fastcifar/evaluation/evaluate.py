@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fastcifar.augment import test_time
 from fastcifar.data import pipeline
 from fastcifar.data.pipeline import EvaluationBatch
-from fastcifar.data.split import Split
+from fastcifar.data.split import Examples
 from fastcifar.evaluation.metrics import confusion_matrix
 from fastcifar.models.losses import cross_entropy
 
@@ -46,6 +47,8 @@ class Evaluator:
         xla: compile by XLA.
         global_batch_size: images in one call, a multiple of the replicas.
         label_smoothing: as in training, so that the two losses can be compared.
+        views: test-time augmentation, of `fastcifar.augment.test_time.VIEWS`; the logits of an
+            image's views are averaged.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class Evaluator:
         xla: bool,
         global_batch_size: int,
         label_smoothing: float = 0.0,
+        views: str = "none",
     ):
         self._model = model
         self._preprocess = preprocess
         self._strategy = strategy
         self._global_batch_size = global_batch_size
         self._label_smoothing = label_smoothing
+        self._views = views
 
         def compiled(replica: int) -> Callable[..., Any]:
             def program(batch: EvaluationBatch) -> tuple[tf.Tensor, tf.Tensor]:
@@ -70,13 +75,13 @@ class Evaluator:
 
             return tf.function(program, jit_compile=True, autograph=False) if xla else program
 
-        # One dataset for each split, kept: making one anew at every epoch's end would add a graph to
+        # One dataset for each split, kept: one made anew at every epoch's end would add a graph to
         # the process each time.
-        self._datasets: dict[int, tuple[Split, tf.data.Dataset]] = {}
+        self._datasets: dict[int, tuple[Examples, tf.data.Dataset]] = {}
         self._programs = [compiled(r) for r in range(strategy.num_replicas_in_sync)]
         self._call = tf.function(self._distribute, autograph=False)
 
-    def __call__(self, split: Split) -> Evaluation:
+    def __call__(self, split: Examples) -> Evaluation:
         """Evaluate `split`; an empty one is refused by a ValueError."""
         if not len(split):
             raise ValueError("a split to evaluate must hold one example or more. Received: 0")
@@ -97,7 +102,7 @@ class Evaluator:
             confusion=confusion_matrix(split.labels, predicted_labels, len(split.class_names)),
         )
 
-    def _batches(self, split: Split) -> Any:
+    def _batches(self, split: Examples) -> Any:
         if id(split) not in self._datasets:
             dataset = pipeline.evaluation_batches(
                 split,
@@ -121,12 +126,14 @@ class Evaluator:
             local = [self._strategy.experimental_local_results(v.value)[replica] for v in variables]
             return [v.read_value() for v in local]
 
-        logits, _ = self._model.stateless_call(
-            values(self._model.trainable_variables),
-            values(self._model.non_trainable_variables),
-            self._preprocess(batch.images),
-            training=False,
-        )
+        trainable = values(self._model.trainable_variables)
+        others = values(self._model.non_trainable_variables)
+
+        def predict(images: tf.Tensor) -> tf.Tensor:
+            ready = self._preprocess(images)
+            return self._model.stateless_call(trainable, others, ready, training=False)[0]
+
+        logits = test_time.average(predict, batch.images, self._views)
         losses = cross_entropy(logits, batch.labels, self._label_smoothing)
         total = tf.reduce_sum(losses * tf.cast(batch.weights, losses.dtype))
         return total, tf.argmax(logits, axis=-1, output_type=tf.int32)

@@ -63,6 +63,19 @@ class Checkpoints:
             return []
         return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
 
+    def best(self) -> Path:
+        """The best checkpoint by validation accuracy.
+
+        Raises:
+            RunDirError: if there is none.
+        """
+        if not self.best_path.exists():
+            raise RunDirError(
+                f"{self.folder} holds no best checkpoint: the run had no validation images, or "
+                "ended before its first epoch did"
+            )
+        return self.best_path
+
     def save(self, arrays: dict[str, np.ndarray], progress: Progress, *, best: bool) -> Path:
         """Write a checkpoint, drop all but the newest few, and keep it as the best if it is.
 

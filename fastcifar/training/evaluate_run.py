@@ -20,6 +20,7 @@ def evaluate_run(
     config: RunConfig,
     *,
     checkpoint: str = "last",
+    views: str = "none",
     display: Display | None = None,
 ) -> tuple[Evaluation, Splits]:
     """Evaluate a run's weights on the test split of `config.data`; return it with the splits.
@@ -28,6 +29,7 @@ def evaluate_run(
         run_dir: the run folder.
         config: the run's configuration, possibly with another source.
         checkpoint: `last`, or `best` by validation accuracy.
+        views: test-time augmentation, of `fastcifar.augment.test_time.VIEWS`.
         display: where progress is shown; nowhere by default.
 
     Raises:
@@ -37,7 +39,7 @@ def evaluate_run(
     display = display or Display(quiet=True)
     run = RunDir.open(run_dir)
     kept = Checkpoints(run.checkpoints_path)
-    path = kept.newest() if checkpoint == "last" else kept.best_path
+    path = kept.newest() if checkpoint == "last" else kept.best()
     arrays, _ = checkpoints.load(path)
     chosen = runtime.setup(config.runtime)
     per_replica_batch_size(config.global_batch_size, chosen.replicas)
@@ -69,6 +71,7 @@ def evaluate_run(
         config.data,
         config.model,
         config.phases[-1],
+        train_size=config.phases[-1].image_size,
         num_classes=len(splits.class_names),
         seed=config.seed,
         dtype=chosen.compute_dtype,
@@ -80,5 +83,6 @@ def evaluate_run(
         xla=chosen.xla,
         global_batch_size=config.global_batch_size,
         label_smoothing=config.optimizer.label_smoothing,
+        views=views,
     )
     return evaluator(splits.test), splits

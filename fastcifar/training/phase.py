@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from fastcifar.config import PhaseConfig, RunConfig
 from fastcifar.data import pipeline
 from fastcifar.training import transforms
 from fastcifar.training.preparation import Prepared
-from fastcifar.training.schedules import learning_rates
+from fastcifar.training.schedules import growing_sizes, learning_rates
 from fastcifar.training.step import TrainStep
 from fastcifar.training.transforms import Transforms
 
@@ -43,28 +44,39 @@ class Phase:
 
 
 def plan(config: RunConfig, prepared: Prepared) -> list[Phase]:
-    """Lay the phases of a run one after the other."""
+    """Lay the phases of a run one after the other; one whose images grow is several, by size."""
     phases: list[Phase] = []
     step = 0
     for phase in config.phases:
-        made = transforms.make(
-            config.data,
-            config.model,
-            phase,
-            num_classes=len(prepared.splits.class_names),
-            seed=config.seed,
-            dtype=prepared.runtime.compute_dtype,
-        )
         rates = learning_rates(phase, prepared.steps_per_epoch)
-        phases.append(Phase(phase, step, rates, made))
-        step += len(rates)
+        for size, epochs in growing_sizes(phase):
+            made = transforms.make(
+                config.data,
+                config.model,
+                phase,
+                train_size=size,
+                num_classes=len(prepared.splits.class_names),
+                seed=config.seed,
+                dtype=prepared.runtime.compute_dtype,
+            )
+            part, rates = np.split(rates, [epochs * prepared.steps_per_epoch])
+            phases.append(Phase(phase, step, part, made))
+            step += len(part)
     return phases
 
 
 def open_batches(config: RunConfig, prepared: Prepared, phase: Phase, first_step: int) -> Any:
     """Start the input of `phase` at `first_step`: an iterator whose batches lie on the devices."""
+    dataset = host_batches(config, prepared, phase, first_step)
+    return iter(pipeline.to_devices(dataset, prepared.runtime.strategy, config.data.prefetch))
+
+
+def host_batches(
+    config: RunConfig, prepared: Prepared, phase: Phase, first_step: int
+) -> tf.data.Dataset:
+    """The host's part of the input of `phase` from `first_step` on: a dataset of `Batch`es."""
     data = config.data
-    dataset = pipeline.train_batches(
+    return pipeline.train_batches(
         prepared.splits.train,
         global_batch_size=config.global_batch_size,
         replicas=prepared.runtime.replicas,
@@ -78,7 +90,6 @@ def open_batches(config: RunConfig, prepared: Prepared, phase: Phase, first_step
         parallel_map=data.parallel_map,
         prefetch=data.prefetch,
     )
-    return iter(pipeline.to_devices(dataset, prepared.runtime.strategy, data.prefetch))
 
 
 def build_step(config: RunConfig, prepared: Prepared, phase: Phase) -> TrainStep:
@@ -91,6 +102,7 @@ def build_step(config: RunConfig, prepared: Prepared, phase: Phase) -> TrainStep
         state=prepared.state,
         optimizer=prepared.optimizer,
         transform=phase.transforms.on_device,
+        before=phase.transforms.before_program,
         learning_rates=phase.rates,
         first_step=phase.first_step,
         strategy=chosen.strategy,

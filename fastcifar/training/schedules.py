@@ -10,6 +10,30 @@ import numpy as np
 
 from fastcifar.config import PhaseConfig
 
+# Each size is a program of its own, and compiling one takes as long as many steps.
+_MOST_SIZES = 4
+_SIZE_MULTIPLE = 8
+
+
+def growing_sizes(phase: PhaseConfig) -> list[tuple[int, int]]:
+    """Return the image sizes of a phase and the epochs of each, in order: [(side, epochs), ...].
+
+    A phase of one size has one entry. Otherwise the side grows evenly from `start_image_size` to
+    `image_size` in at most four sizes, the later ones never for fewer epochs than the earlier
+    (progressive resizing: Howard, "Training Imagenet in 3 hours", fast.ai, 2018).
+    """
+    if phase.start_image_size is None:
+        return [(phase.image_size, phase.epochs)]
+    low, high = phase.start_image_size, phase.image_size
+    sides = np.linspace(low, high, min(_MOST_SIZES, phase.epochs))
+    rounded = [round(side / _SIZE_MULTIPLE) * _SIZE_MULTIPLE for side in sides[1:-1]]
+    distinct = sorted({low, high, *(side for side in rounded if low < side < high)})
+    if phase.epochs == 1:
+        distinct = [high]
+    share, more = divmod(phase.epochs, len(distinct))
+    first_longer = len(distinct) - more
+    return [(side, share + (i >= first_longer)) for i, side in enumerate(distinct)]
+
 
 def learning_rates(phase: PhaseConfig, steps_per_epoch: int) -> np.ndarray:
     """Return the learning rate of every step of `phase`: float32 [epochs * steps_per_epoch].

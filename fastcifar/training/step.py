@@ -65,6 +65,7 @@ class TrainStep:
         seed: of the augmentation.
         label_smoothing, clip_norm: see `fastcifar.config.OptimizerConfig`.
         scale_loss: dynamic loss scaling (float16).
+        before: a transform that XLA cannot compile, run in a graph before the program.
         resident: images on the devices (one value per replica) that `Batch.images` indexes.
     """
 
@@ -83,6 +84,7 @@ class TrainStep:
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
         scale_loss: bool = False,
+        before: Transform | None = None,
         resident: Any = None,
     ):
         self._state = state
@@ -95,6 +97,7 @@ class TrainStep:
         self._label_smoothing = label_smoothing
         self._clip_norm = clip_norm
         self._scale_loss = scale_loss
+        self._before = before
         self._resident = resident
         self._first_step = first_step
         self._learning_rates = tf.constant(learning_rates, tf.float32)
@@ -148,6 +151,8 @@ class TrainStep:
         """One step on one replica; returns the metrics of the global batch: float32 [4]."""
         context = tf.distribute.get_replica_context()
         replica = int(tf.get_static_value(context.replica_id_in_sync_group))
+        if self._before is not None:
+            batch, resident = self._run_before(self._before, batch, resident), None
         extra = () if resident is None else (resident,)
         if self._replicas == 1:
             return self._whole[0](batch, step, *extra)
@@ -155,6 +160,15 @@ class TrainStep:
         # One reduction of one vector: its latency is paid once a step, not once a variable.
         packed = context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
         return self._update[replica](packed, step)
+
+    def _run_before(self, transform: Transform, batch: Batch, resident: Any) -> Batch:
+        images = batch.images if resident is None else tf.gather(resident, batch.images)
+        images, labels = transform(images, batch.labels, self._key(batch), batch.positions)
+        return batch._replace(images=images, labels=labels)
+
+    def _key(self, batch: Batch) -> tf.Tensor:
+        """What keys the randomness of a batch: int64 [2], (seed of the run, epoch)."""
+        return tf.stack([tf.constant(self._seed, tf.int64), batch.epoch])
 
     # The three functions below are what XLA compiles. `local` gives this replica's variables.
 
@@ -184,8 +198,7 @@ class TrainStep:
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
         """This replica's share of the gradients, its new statistics, and its metrics [3]."""
         images = tf.gather(resident[0], batch.images) if resident else batch.images
-        seed = tf.stack([tf.constant(self._seed, tf.int64), batch.epoch])
-        images, labels = self._transform(images, batch.labels, seed, batch.positions)
+        images, labels = self._transform(images, batch.labels, self._key(batch), batch.positions)
 
         parameters = [local(v).read_value() for v in self._state.trainable]
         statistics = [local(v).read_value() for v in self._state.statistics]

@@ -89,6 +89,7 @@ class _Training:
         self.progress = Progress(steps_per_epoch=prepared.steps_per_epoch)
         self.seconds_before: dict[str, float] = {}
         self.phases = plan(config, prepared)
+        self.evaluators: dict[int, Evaluator] = {}
         self.event_log = EventLog(run.tensorboard_path)
 
     def restore(self, arrays: dict[str, np.ndarray], progress: Progress) -> None:
@@ -120,22 +121,24 @@ class _Training:
             f"{len(self.prepared.splits.train):,} training images, "
             f"{self.prepared.steps_per_epoch} steps an epoch; into {self.run_dir.path}"
         )
-        evaluator = None
         for phase in self.phases:
             if self.progress.step < phase.last_step:
-                evaluator = self._evaluator(phase)
-                self._run_phase(phase, evaluator)
-        return self._finish(evaluator or self._evaluator(self.phases[-1]))
+                self._run_phase(phase, self._evaluator(phase))
+        return self._finish(self._evaluator(self.phases[-1]))
 
     def _evaluator(self, phase: Phase) -> Evaluator:
-        return Evaluator(
-            model=self.prepared.model,
-            preprocess=phase.transforms.for_evaluation,
-            strategy=self.prepared.runtime.strategy,
-            xla=self.prepared.runtime.xla,
-            global_batch_size=self.config.global_batch_size,
-            label_smoothing=self.config.optimizer.label_smoothing,
-        )
+        """The evaluator at the image size of `phase`: compiled once for each size."""
+        size = phase.config.image_size
+        if size not in self.evaluators:
+            self.evaluators[size] = Evaluator(
+                model=self.prepared.model,
+                preprocess=phase.transforms.for_evaluation,
+                strategy=self.prepared.runtime.strategy,
+                xla=self.prepared.runtime.xla,
+                global_batch_size=self.config.global_batch_size,
+                label_smoothing=self.config.optimizer.label_smoothing,
+            )
+        return self.evaluators[size]
 
     def _run_phase(self, phase: Phase, evaluator: Evaluator) -> None:
         calls = Calls(
@@ -251,7 +254,7 @@ class _Training:
             shown = np.linspace(0, len(splits.test) - 1, min(_SAMPLES, len(splits.test)))
             shown = shown.astype(np.int64)
             self.run_dir.write_samples(
-                images=splits.test.images[shown],
+                images=splits.test.take(shown).in_memory().images,
                 labels=splits.test.labels[shown],
                 predictions=test.predictions[shown],
             )

@@ -26,11 +26,14 @@ class Transforms:
 
     Attributes:
         on_host: for the input pipeline, or None.
-        on_device: for the train step.
+        before_program: for the device, in a graph before the compiled program, or None: policies
+            that XLA cannot compile.
+        on_device: for the compiled program.
         for_evaluation: uint8 [B, H, W, 3] -> images ready for the network.
     """
 
     on_host: HostTransform | None
+    before_program: Transform | None
     on_device: Transform
     for_evaluation: Callable[[tf.Tensor], tf.Tensor]
 
@@ -60,6 +63,7 @@ def make(
     model: ModelConfig,
     phase: PhaseConfig,
     *,
+    train_size: int,
     num_classes: int,
     seed: int,
     dtype: str,
@@ -67,52 +71,56 @@ def make(
     """Build the transforms of one phase.
 
     Args:
-        data, model, phase: where and how.
+        data, model, phase: where and how; evaluation is at the phase's image size.
+        train_size: side in pixels of training images.
         num_classes: width of mixed labels.
         seed: of the run; the host's share of the randomness is keyed by it as the device's is.
         dtype: of images for the network.
     """
-    size = (phase.image_size, phase.image_size)
     scheme = choose_normalisation(model.normalise)
     method = model.resize_method
+    policy = policies.get(phase.augment)
 
     def augment_to(dtype: str) -> Transform:
         return build(
-            phase.augment,
-            image_size=size,
+            policy,
+            image_size=(train_size, train_size),
             num_classes=num_classes,
             resize_method=method,
             dtype=dtype,
         )
 
     def evaluation(images: tf.Tensor) -> tf.Tensor:
+        size = (phase.image_size, phase.image_size)
         return preprocess(images, image_size=size, scheme=scheme, method=method, dtype=dtype)
+
+    def normalise_only(images, labels, seed, positions):
+        return tf.cast(normalise(images, scheme), dtype), labels
 
     if data.augment_on == "host":
         # float32: the host has no fast bfloat16, and this is the textbook's way.
-        on_the_host = augment_to("float32")
+        augment_on_host = augment_to("float32")
 
         def on_host(batch: Batch) -> Batch:
             key = tf.stack([tf.constant(seed, tf.int64), batch.epoch])
-            images, labels = on_the_host(batch.images, batch.labels, key, batch.positions)
+            images, labels = augment_on_host(batch.images, batch.labels, key, batch.positions)
             return batch._replace(images=images, labels=labels)
 
-        def normalise_only(images, labels, seed, positions):
-            return tf.cast(normalise(images, scheme), dtype), labels
+        return Transforms(on_host, None, normalise_only, evaluation)
 
-        return Transforms(on_host, normalise_only, evaluation)
-
-    on_the_device = augment_to(dtype)
+    augment = augment_to(dtype)
 
     def on_device(images, labels, seed, positions):
-        images, labels = on_the_device(images, labels, seed, positions)
+        images, labels = augment(images, labels, seed, positions)
         return normalise(images, scheme), labels
 
-    if data.resize_on == "host":
+    def resize_on_host(batch: Batch) -> Batch:
+        images = resize(batch.images, (train_size, train_size), method=method, dtype="float32")
+        return batch._replace(images=images)
 
-        def resize_on_host(batch: Batch) -> Batch:
-            images = resize(batch.images, size, method=method, dtype="float32")
-            return batch._replace(images=images)
-
-        return Transforms(resize_on_host, on_device, evaluation)
-    return Transforms(None, on_device, evaluation)
+    return Transforms(
+        on_host=resize_on_host if data.resize_on == "host" else None,
+        before_program=None if policy.compiled else augment,
+        on_device=on_device if policy.compiled else normalise_only,
+        for_evaluation=evaluation,
+    )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastcifar.config import PhaseConfig
-from fastcifar.training.schedules import learning_rates
+from fastcifar.training.schedules import growing_sizes, learning_rates
 
 
 def test_constant():
@@ -87,3 +87,20 @@ def test_every_schedule(phase, steps_per_epoch):
     top = rates.argmax()
     assert (np.diff(rates[: top + 1]) >= 0).all()
     assert (np.diff(rates[top:]) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "epochs", "expected"),
+    [
+        (None, 32, 5, [(32, 5)]),
+        (128, 224, 8, [(128, 2), (160, 2), (192, 2), (224, 2)]),
+        (128, 224, 10, [(128, 2), (160, 2), (192, 3), (224, 3)]),
+        (128, 224, 1, [(224, 1)]),
+        (128, 224, 2, [(128, 1), (224, 1)]),
+        (24, 32, 9, [(24, 4), (32, 5)]),
+        (32, 32, 3, [(32, 3)]),
+    ],
+)
+def test_growing_sizes(start, end, epochs, expected):
+    phase = PhaseConfig(epochs=epochs, image_size=end, start_image_size=start)
+    assert growing_sizes(phase) == expected

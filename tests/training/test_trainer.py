@@ -9,8 +9,6 @@ import threading
 import numpy as np
 import pytest
 
-from fastcifar import recipes
-from fastcifar.config import RunConfig
 from fastcifar.errors import ConfigError, DivergenceError, RunDirError
 from fastcifar.rundir import RunDir
 from fastcifar.training import calls, checkpoints
@@ -18,27 +16,7 @@ from fastcifar.training.checkpoints import Checkpoints
 from fastcifar.training.interrupts import Interrupted
 from fastcifar.training.progress import Display
 from fastcifar.training.trainer import train
-
-
-def small(**changes) -> RunConfig:
-    """Three epochs of seven steps of the quickstart's network, at a size for tests."""
-    base = recipes.get("quickstart")
-    data = {"synthetic_count": 128, "synthetic_size": 16, **changes.pop("data", {})}
-    phase = {"epochs": 3, "image_size": 16, "augment": "flip-crop", **changes.pop("phase", {})}
-    model = {"depth": 14, "width": 4, **changes.pop("model", {})}
-    runtime = {"precision": "float32", **changes.pop("runtime", {})}
-    return dataclasses.replace(
-        base,
-        global_batch_size=16,
-        data=dataclasses.replace(base.data, **data),
-        model=dataclasses.replace(base.model, **model),
-        runtime=dataclasses.replace(base.runtime, **runtime),
-        phases=(dataclasses.replace(base.phases[0], warmup_epochs=0.0, **phase),),
-        **changes,
-    )
-
-
-STEPS_PER_EPOCH = 7  # 128 images, 13 held out
+from tests.training.small_run import STEPS_PER_EPOCH, small
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +191,22 @@ def test_training_outside_the_main_thread_works(tmp_path):
     thread.start()
     thread.join()
     assert found[0]["epochs"] == 1
+
+
+def test_images_may_grow_within_a_phase(tmp_path):
+    phase = {"epochs": 2, "image_size": 16, "start_image_size": 8, "augment": "trivial"}
+    summary = train(small(phase=phase), str(tmp_path / "run"))
+    assert summary["epochs"] == 2
+    assert [e["phase"] for e in RunDir(tmp_path / "run").read_metrics()] == ["train", "train"]
+
+
+def test_stopped_while_images_grow_and_resumed_is_the_same(tmp_path):
+    config = small(
+        phase={"epochs": 2, "image_size": 16, "start_image_size": 8},
+        runtime={"steps_per_call": "1"},
+    )
+    whole = train(config, str(tmp_path / "whole"))
+    with pytest.raises(Interrupted):
+        train(config, str(tmp_path / "run"), display=StopAt(9))
+    resumed = train(config, str(tmp_path / "run"), resume=True)
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
