@@ -36,7 +36,7 @@ def refusing_os_errors(what: Path | str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunDirError(
-            f"{what} cannot be written: {reason}. Free space there, or choose another --run-dir"
+            f"{what} cannot be written: {reason}. Free space there, or choose another place"
         ) from error
 
 

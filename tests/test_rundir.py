@@ -78,7 +78,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(tmp_path, full_disk):
         write_whole(path, lambda file: file.write(b"new"))
     assert one_line(caught) == (
         f"{path} cannot be written: No space left on device. "
-        "Free space there, or choose another --run-dir"
+        "Free space there, or choose another place"
     )
     assert files(tmp_path) == []
 

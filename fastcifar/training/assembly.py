@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from fastcifar.config import DataConfig, ModelConfig
-from fastcifar.data import sources, splitting
-from fastcifar.data.split import Splits
+from fastcifar.config import DataConfig, ModelConfig, parse_bytes
+from fastcifar.data import sources, splitting, storage
+from fastcifar.data.split import Splits, decoded_bytes
 from fastcifar.errors import ConfigError
 from fastcifar.models.resnet import build_resnet
 
@@ -19,6 +19,8 @@ def load_splits(
 ) -> Splits:
     """Load the source, limit it, and hold validation out, in this order.
 
+    What then fits the memory budget is in memory, the rest is read from disk while training.
+
     Args:
         data: the source and its limits.
         seed: of the choice of images.
@@ -26,14 +28,18 @@ def load_splits(
 
     Raises:
         SourceError: if the source is absent, unreadable, or too small for the limits.
+        ConfigError: if the images do not fit the budget and the configuration needs them in memory.
     """
+    budget = parse_bytes("memory_budget", data.memory_budget) or storage.host_memory_bytes() // 2
     loaded = sources.load(
         data.source,
         dataset=data.dataset,
         data_path=data.data_path,
         storage_size=data.storage_size,
+        non_square=data.non_square,
         seed=seed,
         skip_unreadable=data.skip_unreadable,
+        memory_budget=budget,
         synthetic_count=data.synthetic_count,
         synthetic_classes=data.synthetic_classes,
         synthetic_size=data.synthetic_size,
@@ -47,7 +53,22 @@ def load_splits(
         test = splitting.limit(test, data.limit_test, seed)
     if validation is None and data.validation_fraction:
         train, validation = splitting.hold_out(train, data.validation_fraction, seed)
-    return Splits(train=train, test=test, validation=validation, notes=notes)
+    splits = Splits(train=train, test=test, validation=validation, notes=notes)
+    return splits.in_memory() if _fit(splits, budget, data) else splits
+
+
+def _fit(splits: Splits, budget: int, data: DataConfig) -> bool:
+    """Whether all splits may be in memory; if not, refuse what needs them there."""
+    total = sum(decoded_bytes(split) for split in splits.all())
+    if total <= budget:
+        return True
+    for name, value in (("cache", data.cache), ("order", data.order)):
+        if value in ("device", "shuffle_buffer"):
+            raise ConfigError(
+                f"{name} {value} needs the images in memory, {total / 1e9:.2f} GB, and "
+                f"memory-budget is {budget / 1e9:.2f} GB. Raise it, or leave --{name} out"
+            )
+    return False
 
 
 def build_model(config: ModelConfig, *, num_classes: int, seed: int, dtype: Any) -> keras.Model:

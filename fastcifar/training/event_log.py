@@ -44,5 +44,5 @@ class EventLog:
             reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message)
             raise RunDirError(
                 f"{self._folder} cannot be written: {reason}. "
-                "Free space there, or choose another --run-dir"
+                "Free space there, or choose another place"
             ) from error

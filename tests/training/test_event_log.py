@@ -70,5 +70,5 @@ def test_a_disk_that_refuses_is_one_line(tmp_path):
     message = str(caught.value)
     assert message == (
         f"{tmp_path}/file/tensorboard cannot be written: {tmp_path}/file is not a directory. "
-        "Free space there, or choose another --run-dir"
+        "Free space there, or choose another place"
     )

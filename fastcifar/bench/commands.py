@@ -1,0 +1,189 @@
+"""`fastcifar bench …`: parses, measures into a record, and shows its table. No TensorFlow here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastcifar.bench import flags, plots, record, tables
+from fastcifar.bench.flags import MeasureFlags
+from fastcifar.errors import ConfigError, nearest
+
+HELP = """\
+usage: fastcifar bench KIND [RECIPE] [flags]
+
+kinds:
+  stages [RECIPE]          where the time of a step goes, and what bounds it
+  fit [RECIPE]             the real path against the step alone and against keras.Model.fit
+  pipelines                order and batching against the textbook's tf.data chain
+  compare OLD NEW          two records: exit status 1 where one row is slower beyond the noise
+
+flags:
+  --out FILE               the record (JSON); plots stand beside it.
+                           Default: runs/bench-KIND-UTCTIME.json
+  --seconds S, --rounds N  measure for that long, or that many rounds at most
+  --images, --image-size, --global-batch-size
+                           of pipelines: the set and the batch
+  stages and fit take the flags of `fastcifar train`; their default recipe is cifar10-32px
+"""
+
+StartTensorflow = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class PipelinesFlags(MeasureFlags):
+    """What `pipelines` takes."""
+
+    images: int = 50_000
+    image_size: int = 32
+    global_batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("images", "image_size", "global_batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"{name.replace('_', '-')} must be 1 or more. Received: {getattr(self, name)}"
+                )
+        if self.global_batch_size > self.images:
+            raise ConfigError(
+                f"global-batch-size must be at most the {self.images} images. "
+                f"Received: {self.global_batch_size}"
+            )
+
+
+def run(arguments: list[str], start_tensorflow: StartTensorflow = lambda: None) -> int:
+    """Run `fastcifar bench ARGUMENTS`; return the exit status: 1 where a row failed.
+
+    Args:
+        arguments: what follows `bench`.
+        start_tensorflow: called once all arguments are legal, before TensorFlow is imported.
+
+    Raises:
+        UserError: for anything that is not legal, in one line.
+    """
+    kinds: dict[str, Callable[[list[str], StartTensorflow], int]] = {
+        "stages": _stages,
+        "fit": _fit,
+        "pipelines": _pipelines,
+        "compare": _compare,
+    }
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(HELP, end="")
+        return 0
+    if not arguments:
+        raise ConfigError(f"bench needs one of {', '.join(kinds)}; bench --help explains")
+    kind, *rest = arguments
+    if kind not in kinds:
+        raise ConfigError(
+            f"bench takes one of {', '.join(kinds)}. Received: {kind!r}.{nearest(kind, kinds)}"
+        )
+    return kinds[kind](rest, start_tensorflow)
+
+
+def _pipelines(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
+    given, rest = flags.split(arguments, PipelinesFlags)
+    flags.refuse(rest, "bench pipelines", PipelinesFlags)
+    start_tensorflow()
+    from fastcifar import environment
+    from fastcifar.bench.pipelines import PipelinesPlan, measure_pipelines
+
+    plan = PipelinesPlan(
+        images=given.images,
+        image_size=given.image_size,
+        global_batch_size=given.global_batch_size,
+        seconds=given.seconds or PipelinesPlan.seconds,
+        rounds=given.rounds,
+    )
+    return _measure(
+        "pipelines",
+        arguments,
+        given,
+        environment.fingerprint(),
+        dataclasses.asdict(plan),
+        lambda put: measure_pipelines(plan, put),
+    )
+
+
+def _fit(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
+    given, rest = flags.split(arguments, MeasureFlags)
+    config = flags.run_config(rest, "bench fit")
+    start_tensorflow()
+    from fastcifar import config_file
+    from fastcifar.bench.fit import FitPlan, measure_fit, without_augmentation
+    from fastcifar.training.preparation import prepare
+    from fastcifar.training.progress import Display
+
+    config = without_augmentation(config)
+    prepared = prepare(config, Display())
+    plan = FitPlan(seconds=given.seconds or FitPlan.seconds, rounds=given.rounds)
+    return _measure(
+        "fit",
+        arguments,
+        given,
+        prepared.environment,
+        config_file.to_dict(config),
+        lambda put: measure_fit(config, prepared, plan, put),
+    )
+
+
+def _stages(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
+    given, rest = flags.split(arguments, MeasureFlags)
+    config = flags.run_config(rest, "bench stages")
+    start_tensorflow()
+    from fastcifar import config_file
+    from fastcifar.bench.stages import StagesPlan, measure_stages
+    from fastcifar.training.preparation import prepare
+    from fastcifar.training.progress import Display
+
+    prepared = prepare(config, Display())
+    plan = StagesPlan(seconds=given.seconds or StagesPlan.seconds, rounds=given.rounds)
+    return _measure(
+        "stages",
+        arguments,
+        given,
+        prepared.environment,
+        config_file.to_dict(config),
+        lambda put: measure_stages(config, prepared, plan, put),
+    )
+
+
+def _compare(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
+    from fastcifar.bench import compare
+
+    if len(arguments) != 2 or any(path.startswith("-") for path in arguments):
+        received = " ".join(arguments) or "nothing"
+        raise ConfigError(f"bench compare takes two records, OLD and NEW. Received: {received}")
+    old, new = map(record.read, arguments)
+    changes = compare.compare(old, new)
+    tables.console().print(compare.table(old, new, changes))
+    return 1 if any(change.regression for change in changes) else 0
+
+
+def _measure(
+    kind: str,
+    arguments: list[str],
+    given: MeasureFlags,
+    environment: dict[str, Any],
+    config: dict[str, Any],
+    work: Callable[[Callable[..., None]], None],
+) -> int:
+    """Let `work` put its rows into a record, and show what there is, also where it is interrupted.
+
+    Returns:
+        The exit status: 1 where a row failed.
+    """
+    path = flags.out_path(given, kind)
+    command = flags.command_line(kind, arguments)
+    file = record.RecordFile(path, record.Record(kind, command, environment, config))
+    try:
+        work(file.put)
+    finally:
+        tables.show(file.record)
+        written = [path, *plots.write_plots(path, file.record)]
+        tables.console().print(
+            f"record: {', '.join(map(str, written))}", markup=False, soft_wrap=True
+        )
+    return 1 if tables.failed(file.record) else 0

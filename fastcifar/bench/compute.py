@@ -1,0 +1,93 @@
+"""Arithmetic: what a network asks for, and what this machine gives at best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+# A training step computes the forward pass and two products of its size backward: with respect to
+# the activations and to the weights.
+TRAINING_FACTOR = 3
+
+
+def forward_flops(model: keras.Model, image_shape: tuple[int, int, int]) -> int:
+    """Count the floating-point operations of one image's forward pass.
+
+    Two for each multiply-add of the convolutions and matrix products of the traced graph; what is
+    elementwise is left out, as is usual (K. He et al., 2015, table 1 counts multiply-adds).
+
+    Args:
+        model: images [B, H, W, 3] -> logits.
+        image_shape: (H, W, 3).
+    """
+    traced = tf.function(lambda images: model(images, training=False), autograph=False)
+    spec = tf.TensorSpec([1, *image_shape], model.compute_dtype)
+    graph = traced.get_concrete_function(spec).graph
+    total = 0
+    for operation in graph.get_operations():
+        if operation.type == "Conv2D":
+            height, width, channels, _ = operation.inputs[1].shape
+            outputs = operation.outputs[0].shape.num_elements()
+            total += 2 * outputs * height * width * channels
+        elif operation.type == "MatMul":
+            inner = operation.inputs[0].shape[0 if operation.get_attr("transpose_a") else 1]
+            total += 2 * operation.outputs[0].shape.num_elements() * inner
+    return total
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What the device gives at best, measured here and now.
+
+    Attributes:
+        flops_per_s: of a large matrix product in the compute dtype.
+        bytes_per_s: read and written by a large elementwise operation.
+    """
+
+    flops_per_s: float
+    bytes_per_s: float
+
+
+def measure_peak(
+    dtype: str, *, on_gpu: bool, seconds: float = 1.0, size: int | None = None
+) -> Peak:
+    """Measure the peaks: the best of as many tries as fit into `seconds` each.
+
+    Args:
+        dtype: the compute dtype.
+        on_gpu: choose sizes for a GPU.
+        seconds: for each of the two.
+        size: side of the matrices; the copy is of as many values.
+    """
+    size = size or (8192 if on_gpu else 2048)
+    matrix = tf.random.stateless_uniform([size, size], [0, 0], dtype=tf.float32)
+    matrix = tf.cast(matrix, dtype)
+    # Larger than any cache: 256 MB, and on a GPU 1 GB.
+    values = tf.ones([size * size * (8 if on_gpu else 16)], tf.float32)
+
+    @tf.function(autograph=False)
+    def product() -> tf.Tensor:
+        return tf.matmul(matrix, matrix)[0, 0]
+
+    @tf.function(autograph=False)
+    def add() -> tf.Tensor:
+        return (values + 1.0)[0]
+
+    product_s, add_s = _best(product, seconds), _best(add, seconds)
+    moved = 2 * values.dtype.size * int(values.shape[0])
+    return Peak(2 * size**3 / product_s, moved / add_s)
+
+
+def _best(work: Callable[[], tf.Tensor], seconds: float) -> float:
+    work().numpy()  # traces
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    while not found or time.perf_counter() < end:
+        began = time.perf_counter()
+        work().numpy()
+        found.append(time.perf_counter() - began)
+    return min(found)

@@ -1,0 +1,150 @@
+"""What a benchmark measures: a recipe's parts, made by the functions that training calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from fastcifar.bench.measure import seconds_of
+from fastcifar.bench.record import OK
+from fastcifar.config import RunConfig
+from fastcifar.training.phase import Phase, build_step, open_batches, plan
+from fastcifar.training.preparation import Prepared
+from fastcifar.training.step import StepMetrics, TrainStep, read_metrics
+
+# A benchmark never runs out of steps; the table of learning rates is what this costs (5 MB for
+# 50,000 images in batches of 128).
+_EPOCHS = 3000
+# A piece of work, like a call in training: long enough for the call itself not to matter.
+PIECE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A configuration with its parts; only its first phase is measured.
+
+    Attributes:
+        config: with more epochs than a benchmark can run through.
+        prepared: see `fastcifar.training.preparation`.
+        phase: the one that is measured.
+    """
+
+    config: RunConfig
+    prepared: Prepared
+    phase: Phase
+
+    @classmethod
+    def of(cls, config: RunConfig, prepared: Prepared) -> Subject:
+        """Take the first phase of `config` for as many steps as may be asked for."""
+        config = endless(config)
+        return cls(config, prepared, plan(config, prepared)[0])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3) of the images that the network sees."""
+        size = self.phase.config.image_size
+        return size, size, 3
+
+
+def endless(config: RunConfig) -> RunConfig:
+    """The configuration with its first phase alone, at its final size, without an end in sight."""
+    phase = dataclasses.replace(config.phases[0], epochs=_EPOCHS, start_image_size=None)
+    return dataclasses.replace(config, phases=(phase,))
+
+
+class HeldBatch:
+    """An iterator that gives one batch again and again, where it lies: on the device.
+
+    No input pipeline takes part, so a step fed by it is what the device can do at best.
+    """
+
+    def __init__(self, batch: Any):
+        self._batch = batch
+
+    def get_next(self) -> Any:
+        """The batch."""
+        return self._batch
+
+
+def hold(subject: Subject) -> HeldBatch:
+    """Take the first batch of the real pipeline and hold it on the replicas' devices."""
+    batch = next(open_batches(subject.config, subject.prepared, subject.phase, 0))
+    if subject.prepared.runtime.replicas == 1:
+        # `next` hands it over where the pipeline left it; on a GPU this copies what is not there.
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        with tf.device(devices[0].name):
+            batch = tf.nest.map_structure(tf.identity, batch)
+    return HeldBatch(batch)
+
+
+class Driver:
+    """Runs a train step in pieces of `steps` steps, each one a call as in training.
+
+    Args:
+        subject: gives the batch size.
+        step: to run.
+        batches: what feeds it: an iterator of the pipeline, or a held batch.
+
+    Attributes:
+        steps: of one piece.
+        last: the metrics of the last piece.
+    """
+
+    def __init__(self, subject: Subject, step: TrainStep, batches: Any):
+        self._step = step
+        self._batches = batches
+        self._global_batch_size = subject.config.global_batch_size
+        # As many again wait on a device that has a memory of its own.
+        self._prefetched = 2 * subject.config.data.prefetch
+        self._next = 0
+        self.steps = 1
+        self.last: StepMetrics | None = None
+
+    @property
+    def mean_loss(self) -> float:
+        """Of the images of the last piece, in nats; NaN before the first."""
+        return self.last.loss / self.last.images if self.last else math.nan
+
+    def run(self) -> float:
+        """Run one piece; returns its images."""
+        self.last = read_metrics(self._step(self._batches, self._next, self.steps))
+        self._next += self.steps
+        return float(self.steps * self._global_batch_size)
+
+    def drain(self) -> None:
+        """Throw away the batches that were prepared while others were measured.
+
+        Without it the first steps of a piece would find their batches ready, and an input that is
+        too slow for the device would look faster than it is.
+        """
+        if not isinstance(self._batches, HeldBatch):
+            for _ in range(self._prefetched):
+                next(self._batches)
+
+    def calibrate(self, share: float = 1.0) -> None:
+        """Trace the step, and let pieces have so many steps that they last `share` of `PIECE_S`."""
+        self.run()
+        step_s = min(seconds_of(self.run) / self.steps for _ in range(2))
+        self.steps = max(1, round(share * PIECE_S / step_s))
+
+
+def end_to_end(subject: Subject) -> Driver:
+    """The real path: the real pipeline into the real step."""
+    batches = open_batches(subject.config, subject.prepared, subject.phase, 0)
+    return Driver(subject, build_step(subject.config, subject.prepared, subject.phase), batches)
+
+
+def resident(subject: Subject) -> Driver:
+    """The step alone: the same, fed by one batch that lies on the device."""
+    step = build_step(subject.config, subject.prepared, subject.phase)
+    return Driver(subject, step, hold(subject))
+
+
+def finite(driver: Driver) -> str:
+    """Tell whether the last piece of a driver gave an answer: a finite loss."""
+    loss = driver.mean_loss
+    return OK if math.isfinite(loss) else f"failed: the loss must be finite. Received: {loss}"

@@ -1,0 +1,78 @@
+"""What bounds a run, by how much, and which flag to try: from the times of its stages alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastcifar.bench.record import Estimate
+
+# The input holds the device back where the whole interval of the pipeline efficiency lies below.
+EFFICIENT = 0.95
+
+# Stage -> what it is, and what to try. Those of the host first, then those of the device.
+_HOST = {
+    "order": (
+        "the host's order and gathering of batches",
+        "--order permutation, --cache memory or device, --parallel-map 2, --prefetch 4",
+    ),
+    "transfer": (
+        "the transfer of batches to the device",
+        "--transfer uint8, --cache device",
+    ),
+    "resize": ("resizing on the host", "--resize-on device"),
+    "augment": ("augmentation on the host", "--augment-on device"),
+}
+_DEVICE = {
+    "dispatch": ("calls from the host to the device", "--steps-per-call auto, --xla on"),
+    "resize": ("resizing on the device", "--resize-method nearest, a smaller --image-size"),
+    "augment": ("augmentation on the device", "a cheaper --augment, --xla on"),
+    "compute": (
+        "the network's forward and backward pass",
+        "a smaller --image-size, a faster device",
+    ),
+    "reduce": (
+        "the reduction of gradients between replicas",
+        "a larger --global-batch-size, fewer --devices",
+    ),
+    "update": ("the optimizer's update", "a larger --global-batch-size, --optimizer sgd"),
+}
+
+
+def judge(
+    us_per_image: Mapping[str, float],
+    efficiency: Estimate,
+    *,
+    on_host: frozenset[str] = frozenset(),
+    precision: str = "float32",
+) -> str:
+    """Say what bounds a run.
+
+    Args:
+        us_per_image: of the stages known, with `step` and `end_to_end`.
+        efficiency: `end_to_end` over `step`.
+        on_host: which of `resize` and `augment` the host does.
+        precision: of the run: float32 is not the last word on hardware that knows less.
+    """
+    step, whole = us_per_image["step"], us_per_image["end_to_end"]
+    host = {name: us_per_image.get(name, 0.0) for name in ("order", "transfer", *sorted(on_host))}
+    if efficiency.high < EFFICIENT:
+        culprit = max(host, key=host.__getitem__)
+        what, cure = _HOST[culprit]
+        return (
+            f"Bound by the input: {what} ({culprit}, {host[culprit]:,.1f} µs an image) holds the "
+            f"device back, which could do {whole / step:.2f} times as much. Try {cure}."
+        )
+    device = {
+        name: us_per_image.get(name, 0.0)
+        for name in ("dispatch", "resize", "augment", "reduce", "update")
+        if name not in on_host
+    }
+    device["compute"] = us_per_image.get("forward", 0.0) + us_per_image.get("backward", 0.0)
+    culprit = max(device, key=device.__getitem__)
+    what, cure = _DEVICE[culprit]
+    if culprit == "compute" and precision == "float32":
+        cure = f"--precision auto, {cure}"
+    return (
+        f"Bound by the device: {what} ({culprit}) is {device[culprit] / step:.0%} of a step; the "
+        f"input keeps up (pipeline efficiency {efficiency.median:.2f}). Try {cure}."
+    )

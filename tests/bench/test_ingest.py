@@ -1,0 +1,38 @@
+"""Reading, decoding and caching a folder of images."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastcifar.bench import ingest, measure
+from fastcifar.config import DataConfig
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in "ab":
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        for i in range(3):
+            pixels = rng.integers(0, 256, (9, 9, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "train" / kind / f"{i}.png")
+    (tmp_path / "train/a/notes.txt").write_text("no image")
+    (tmp_path / "train/a/.hidden.png").write_bytes(b"")
+    return tmp_path
+
+
+def test_stages_of_a_folder(folder):
+    data = DataConfig(source="image_folder", data_path=str(folder))
+    laps = measure.interleave(ingest.contenders(data, 8), seconds=0.1)
+    assert list(laps) == ["read", "decode", "cache"]
+    assert all(lap.check == "ok" and lap.error is None for lap in laps.values())
+    contender, *_ = ingest.contenders(data, 8)
+    assert contender.run() == 6  # images, without the text and the hidden file
+
+
+@pytest.mark.parametrize(("source", "why"), [("synthetic", "drawn"), ("tfds", "in one")])
+def test_sources_without_files(source, why):
+    laps = measure.interleave(ingest.contenders(DataConfig(source=source), 8), seconds=0.1)
+    for lap in laps.values():
+        assert lap.check.startswith("not applicable: ")
+        assert why in lap.check

@@ -1,0 +1,290 @@
+"""A stage slowed by a known time shows up as that stage, with that time, and in the verdict."""
+
+import dataclasses
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fastcifar.bench import prefixes, stages, stand_ins
+from fastcifar.bench.measure import Lap
+from fastcifar.bench.stages import STAGES, StagesPlan, measure_stages
+from fastcifar.bench.subject import Subject
+from fastcifar.config import OptimizerConfig, RuntimeConfig
+from fastcifar.data import ordering
+from fastcifar.models.batch_norm import BatchNormalization
+from fastcifar.training import phase as phases
+from fastcifar.training.optimizers import Optimizer
+from tests.bench.subjects import BATCH, CONFIG, Rows, prepared
+
+pytestmark = pytest.mark.usefixtures("tiny_network", "short_pieces")
+
+# Long against what a busy machine adds to a stage that does nothing.
+SLEEP_S = 0.04
+SLEEP_US = SLEEP_S * 1e6 / BATCH
+PLAN = StagesPlan(seconds=3.0, rounds=5, peak_seconds=0.01)
+
+
+def sleeping(value):
+    """`value`, SLEEP_S later, each time the graph computes it."""
+
+    def sleep(given):
+        time.sleep(SLEEP_S)
+        return given
+
+    slow = tf.py_function(sleep, [value], value.dtype)
+    slow.set_shape(value.shape)
+    return slow
+
+
+def slow_transform(monkeypatch, policy_is_slow):
+    """Let `transforms.make` sleep in the transforms of policies of which `policy_is_slow`."""
+    make = phases.transforms.make
+
+    def slow_make(data, model, phase, **arguments):
+        made = make(data, model, phase, **arguments)
+        if not policy_is_slow(phase.augment):
+            return made
+
+        def on_device(images, labels, seed, positions):
+            return made.on_device(sleeping(images), labels, seed, positions)
+
+        return dataclasses.replace(made, on_device=on_device)
+
+    monkeypatch.setattr(phases.transforms, "make", slow_make)
+
+
+def slow_order(monkeypatch):
+    permute = ordering.permute
+    monkeypatch.setattr(
+        ordering, "permute", lambda positions, **rest: permute(sleeping(positions), **rest)
+    )
+
+
+def slow_augment(monkeypatch):
+    slow_transform(monkeypatch, lambda policy: policy != "none")
+
+
+def slow_resize(monkeypatch):
+    slow_transform(monkeypatch, lambda policy: True)
+
+
+def slow_update(monkeypatch):
+    apply = Optimizer.apply
+
+    def slow_apply(self, parameters, slots, gradients, **rest):
+        if gradients:  # a prefix without a backward pass has none
+            gradients = [sleeping(gradients[0]), *gradients[1:]]
+        apply(self, parameters, slots, gradients, **rest)
+
+    monkeypatch.setattr(Optimizer, "apply", slow_apply)
+
+
+@tf.custom_gradient
+def sleeping_forward(value):
+    return sleeping(value), lambda gradient: gradient
+
+
+@tf.custom_gradient
+def sleeping_backward(value):
+    return tf.identity(value), sleeping
+
+
+def slow_network(monkeypatch, slow):
+    call = BatchNormalization.call
+    monkeypatch.setattr(
+        BatchNormalization, "call", lambda self, x, **rest: call(self, slow(x), **rest)
+    )
+
+
+def slow_forward(monkeypatch):
+    slow_network(monkeypatch, sleeping_forward)
+
+
+def slow_backward(monkeypatch):
+    slow_network(monkeypatch, sleeping_backward)
+
+
+def measure(monkeypatch, slow=None, config=CONFIG):
+    if slow is not None:
+        slow(monkeypatch)
+    config, parts = prepared(config, augment="flip-crop")
+    rows = Rows()
+    measure_stages(config, parts, PLAN, rows)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("stage", "slow", "said"),
+    [
+        ("order", slow_order, "Bound by the input"),
+        ("resize", slow_resize, "resizing on the device (resize)"),
+        ("augment", slow_augment, "augmentation on the device (augment)"),
+        ("forward", slow_forward, "forward and backward pass (compute)"),
+        ("backward", slow_backward, "forward and backward pass (compute)"),
+        ("update", slow_update, "the optimizer's update (update)"),
+    ],
+)
+def test_a_slow_stage_is_found_with_its_size_and_named(monkeypatch, stage, slow, said):
+    rows = measure(monkeypatch, slow)
+    assert {row.error for row in rows.values()} == {None}
+    took = {name: row.figures["us_per_image"] for name, row in rows.items() if row.figures}
+    assert took[stage] == pytest.approx(SLEEP_US, rel=0.3)
+    for other in {"order", "resize", "augment", "forward", "backward", "update"} - {stage}:
+        assert took[other] < 0.3 * SLEEP_US
+    assert said in rows["end_to_end"].figures["verdict"]
+    if stage == "order":
+        assert "(order, " in rows["end_to_end"].figures["verdict"]
+        assert rows["end_to_end"].ratios["step"].high < 0.5
+
+
+def test_rows_are_the_stages_in_order(monkeypatch):
+    rows = measure(monkeypatch)
+    assert tuple(rows) == STAGES
+    assert {row.error for row in rows.values()} == {None}
+    assert rows["transfer"].check.startswith("not applicable: a CPU")
+    assert rows["reduce"].check == "not applicable: one replica"
+    assert rows["read"].check == "not applicable: its images are drawn, not read"
+    assert rows["end_to_end"].figures["peak_host_bytes"] > 1e8
+    assert rows["step"].figures["peak_flops_per_s"] > 0
+
+
+# Prefix -> µs an image, which rounds multiply: noise that all contenders of a round share.
+TIMES = {
+    "order": 2,
+    "dispatch": 1,
+    "resize": 3,
+    "augment": 6,
+    "forward": 106,
+    "backward": 306,
+    "step": 326,
+    "end_to_end": 330,
+}
+ROUNDS = [1.0, 1.1, 0.9]
+FACTS = {"forward_flops": 1e6, "peak_flops_per_s": 1e11, "peak_bytes_per_s": 1e10}
+
+
+def rows_of(times=TIMES, **broken):
+    laps = {name: Lap(name, [us * r / 1e6 for r in ROUNDS], 1.5) for name, us in times.items()}
+    for name in ("read", "decode", "cache", "transfer"):
+        laps[name] = Lap(name, check="not applicable: no")
+    laps |= broken
+    runtime = SimpleNamespace(replicas=1, precision="float32")
+    subject = SimpleNamespace(config=CONFIG, prepared=SimpleNamespace(runtime=runtime))
+    return {row.name: row for row in stages.rows(laps, subject, FACTS)}
+
+
+def test_stages_are_differences_of_prefixes():
+    rows = rows_of()
+    us = {name: row.figures["us_per_image"] for name, row in rows.items() if row.figures}
+    assert us == pytest.approx(
+        TIMES | {"resize": 2, "augment": 3, "forward": 100, "backward": 200, "update": 20}
+    )
+    assert rows["backward"].images_per_s.median == pytest.approx(5000)
+    assert rows["backward"].images_per_s.n == 3
+    assert rows["update"].figures["share_of_step"] == pytest.approx(20 / 326)
+    assert rows["end_to_end"].ratios["step"].median == pytest.approx(326 / 330)
+
+
+def test_flops_are_those_of_the_pass():
+    rows = rows_of()
+    assert rows["forward"].figures["flops_per_s"] == pytest.approx(1e6 / 100e-6)
+    assert rows["backward"].figures["flops_per_s"] == pytest.approx(2e6 / 200e-6)
+    assert rows["step"].figures["flops_per_s"] == pytest.approx(3e6 / 326e-6)
+    assert rows["forward"].figures["utilisation"] == pytest.approx(0.1)
+
+
+def test_a_stage_that_is_lost_in_the_noise_has_no_rate():
+    row = rows_of(TIMES | {"augment": 2.9})["augment"]
+    assert row.images_per_s is None
+    assert row.check == "ok"
+    assert row.figures["us_per_image"] == pytest.approx(-0.1)
+
+
+def test_a_prefix_that_fails_takes_the_stages_with_it_that_need_it():
+    rows = rows_of(backward=Lap("backward", error="OOM: no"))
+    assert rows["backward"].error == rows["update"].error == "OOM: no"
+    assert rows["update"].images_per_s is None
+    assert rows["forward"].images_per_s is not None
+    assert "verdict" in rows["end_to_end"].figures
+
+
+@pytest.mark.parametrize(
+    "host", [{"augment_on": "host", "resize_on": "host"}, {"resize_on": "host"}]
+)
+def test_what_the_host_does_is_measured_there(monkeypatch, host):
+    data = dataclasses.replace(CONFIG.data, **host)
+    rows = measure(monkeypatch, config=dataclasses.replace(CONFIG, data=data))
+    assert {row.error for row in rows.values()} == {None}
+    stage = "augment" if "augment_on" in host else "resize"
+    assert rows[stage].figures["where"] == "host"
+
+
+@pytest.mark.parametrize(
+    ("name", "moves"),
+    [("dispatch", 0), ("resize", 0), ("augment", 0), ("forward", 2), ("backward", 2), ("step", 5)],
+)
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_prefix_stops_where_it_says(name, moves, precision):
+    """A forward pass moves the BatchNorm statistics, a whole step the parameters as well."""
+    config = dataclasses.replace(CONFIG, runtime=RuntimeConfig(precision))
+    config = dataclasses.replace(config, optimizer=OptimizerConfig(weight_decay=0.0))
+    config, parts = prepared(config)
+    subject = Subject.of(config, parts)
+    before = [v.numpy() for v in parts.model.variables]
+    driver = prefixes.build(subject, name)
+    driver.run()
+    moved = sum(
+        not np.array_equal(old, v.numpy())
+        for old, v in zip(before, parts.model.variables, strict=True)
+    )
+    # conv kernel, gamma, beta, two statistics, dense kernel and bias
+    assert moved == {0: 0, 2: 2, 5: 7}[moves]
+    assert np.isfinite(driver.mean_loss)
+
+
+def test_the_forward_prefix_has_the_loss_of_the_step():
+    config, parts = prepared()
+    subject = Subject.of(config, parts)
+    forward = prefixes.build(subject, "forward")
+    forward.run()
+    whole = prefixes.build(subject, "step")
+    whole.run()
+    assert forward.mean_loss == pytest.approx(whole.mean_loss, rel=1e-6)
+
+
+def test_several_replicas_have_the_whole_step_and_the_path():
+    config = dataclasses.replace(
+        CONFIG, runtime=RuntimeConfig("float32", strategy="mirrored", logical_devices=2)
+    )
+    config, parts = prepared(config)
+    rows = Rows()
+    measure_stages(config, parts, dataclasses.replace(PLAN, rounds=2), rows)
+    assert {row.error for row in rows.values()} == {None}
+    assert rows["step"].images_per_s is not None
+    assert rows["end_to_end"].images_per_s is not None
+    assert rows["forward"].check.startswith("not applicable: prefixes")
+    assert "replicas" in rows["reduce"].check
+
+
+def test_stages_module_knows_every_stage_of_the_prefixes():
+    assert set(prefixes.PREFIXES) <= set(stages.STAGES)
+
+
+def test_the_backward_prefix_computes_every_gradient(monkeypatch):
+    takers, real = [], stand_ins.without_update
+
+    def without_update(prepared):
+        made = real(prepared)
+        takers.append(made.optimizer)
+        return made
+
+    config, parts = prepared()
+    subject = Subject.of(config, parts)
+    monkeypatch.setattr(prefixes.stand_ins, "without_update", without_update)
+    prefixes.build(subject, "backward").run()
+    assert abs(takers[0].taken.numpy()) > 1e-6
+    takers[0].apply([], {}, [tf.constant([1.0, 2.0]), tf.constant([[3.0]], tf.float16)])
+    assert takers[0].taken.numpy() == 4.0

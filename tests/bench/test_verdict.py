@@ -1,0 +1,70 @@
+"""The verdict names what bounds a run, whichever stage it is."""
+
+import pytest
+
+from fastcifar.bench.record import Estimate
+from fastcifar.bench.verdict import judge
+
+BALANCED = {
+    "order": 1.0,
+    "transfer": 1.0,
+    "dispatch": 1.0,
+    "resize": 1.0,
+    "augment": 1.0,
+    "forward": 10.0,
+    "backward": 20.0,
+    "reduce": 1.0,
+    "update": 5.0,
+    "step": 40.0,
+    "end_to_end": 40.0,
+}
+KEEPS_UP = Estimate(0.99, 0.96, 1.02, 20)
+HOLDS_BACK = Estimate(0.5, 0.48, 0.52, 20)
+
+
+@pytest.mark.parametrize(
+    ("slow", "said"),
+    [
+        ("dispatch", "--steps-per-call"),
+        ("resize", "--image-size"),
+        ("augment", "--augment"),
+        ("forward", "(compute)"),
+        ("backward", "--precision auto"),
+        ("reduce", "--global-batch-size"),
+        ("update", "optimizer's update"),
+    ],
+)
+def test_on_the_device(slow, said):
+    text = judge(BALANCED | {slow: 100.0, "step": 150.0, "end_to_end": 150.0}, KEEPS_UP)
+    assert text.startswith("Bound by the device")
+    assert said in text
+    assert "efficiency 0.99" in text
+
+
+@pytest.mark.parametrize(
+    ("slow", "on_host", "said"),
+    [
+        ("order", (), "--parallel-map"),
+        ("transfer", (), "--transfer uint8"),
+        ("augment", ("augment",), "--augment-on device"),
+        ("resize", ("resize",), "--resize-on device"),
+    ],
+)
+def test_on_the_host(slow, on_host, said):
+    times = BALANCED | {slow: 80.0, "end_to_end": 80.0}
+    text = judge(times, HOLDS_BACK, on_host=frozenset(on_host))
+    assert text.startswith("Bound by the input")
+    assert said in text
+    assert f"({slow}, 80.0 µs an image)" in text
+    assert "2.00 times as much" in text
+
+
+def test_a_lower_precision_is_advised_only_where_it_is_not_in_use():
+    times = BALANCED | {"backward": 100.0}
+    assert "--precision" in judge(times, KEEPS_UP, precision="float32")
+    assert "--precision" not in judge(times, KEEPS_UP, precision="mixed_bfloat16")
+
+
+def test_an_interval_that_reaches_above_the_bound_blames_nothing_on_the_input():
+    noisy = Estimate(0.9, 0.8, 1.01, 3)
+    assert judge(BALANCED, noisy).startswith("Bound by the device")
