@@ -66,6 +66,31 @@ class EvaluateFlags:
 
 
 @dataclass(frozen=True)
+class PrepareFlags:
+    """Fetch, verify and lay out a data set once: fastcifar prepare SOURCE [flags]
+
+    SOURCE is tfds, image_folder or keras.
+    """
+
+    dataset: str = "cifar10"
+    """A TFDS name (tfds), or cifar10, cifar100 or mnist (keras)."""
+    data_path: str | None = None
+    """The TFDS data_dir (tfds), or the folder or CSV (image_folder)."""
+    archive: str | None = None
+    """CIFAR's official binary archive, to prepare from instead of a download (tfds)."""
+    trust_archive: bool = False
+    """Take an archive that is not the official one; all that it holds is checked."""
+    storage_size: int | None = None
+    """Side in pixels at which images are kept. Default: the median of their shorter sides."""
+    non_square: Literal["crop", "pad"] = "crop"
+    """Crop images that are not square at the centre, or pad them with black."""
+    skip_unreadable: bool = False
+    """Leave unreadable image files out instead of refusing the folder."""
+    workers: int | None = None
+    """Processes that decode. Default: as many as there are cores, if that pays."""
+
+
+@dataclass(frozen=True)
 class TrainOrder:
     """What `fastcifar train` was asked for."""
 
@@ -185,6 +210,26 @@ def parse_augment(arguments: Sequence[str]) -> tuple[str, AugmentFlags]:
     if asked.positional is None:
         raise ConfigError("augment needs a policy: fastcifar augment POLICY --out grid.png")
     return asked.positional, given
+
+
+def parse_prepare(arguments: Sequence[str]) -> tuple[str, PrepareFlags]:
+    """Resolve the arguments of `fastcifar prepare`: (source, flags).
+
+    Raises:
+        ConfigError: for anything that is not legal, in one line.
+        SystemExit: after `--help`.
+    """
+    asked = _take_apart(arguments, PrepareFlags, "prepare takes one source")
+    given = _parse(PrepareFlags(), "prepare SOURCE", asked)
+    if asked.positional not in _PREPARED:
+        received = "" if asked.positional is None else f". Received: {asked.positional!r}."
+        guess = "" if asked.positional is None else nearest(asked.positional, _PREPARED)
+        raise ConfigError(f"prepare needs a source: {', '.join(_PREPARED)}{received}{guess}")
+    return asked.positional, given
+
+
+# The sources that have something to prepare.
+_PREPARED = ("tfds", "image_folder", "keras")
 
 
 class _Given(NamedTuple):

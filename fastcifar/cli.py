@@ -25,6 +25,7 @@ commands:
                            go on with a run from its newest checkpoint
   evaluate RUN [flags]     evaluate a run's weights on its test images, or on other ones
   recipes [NAME]           list the recipes, or show one in full
+  prepare SOURCE [flags]   fetch, verify and lay out a data set once, for all runs
   augment POLICY [flags]   draw what a policy does to images; without a policy, list them
   bench KIND [flags]       measure: fastcifar bench --help
 
@@ -60,6 +61,7 @@ def _dispatch(arguments: list[str]) -> int:
         "train": _train,
         "evaluate": _evaluate,
         "recipes": _recipes,
+        "prepare": _prepare,
         "augment": _augment,
         "bench": _bench,
     }
@@ -164,6 +166,39 @@ def _recipes(arguments: list[str]) -> int:
     from fastcifar import config_file
 
     print(json.dumps(config_file.to_dict(recipes.get(name)), indent=2))
+    return 0
+
+
+def _prepare(arguments: list[str]) -> int:
+    from fastcifar import arguments as flags
+
+    source, given = flags.parse_prepare(arguments)
+    _start_tensorflow()
+    from fastcifar.data.sources.ingest import ReadOptions
+    from fastcifar.data.sources.preparation import prepare
+    from fastcifar.training.progress import Display
+
+    display = Display()
+    try:
+        options = ReadOptions(
+            storage_size=given.storage_size,
+            non_square=given.non_square,
+            skip_unreadable=given.skip_unreadable,
+            workers=given.workers,
+            progress=display.count,
+        )
+        lines = prepare(
+            source,
+            dataset=given.dataset,
+            data_path=given.data_path,
+            archive=given.archive,
+            trust_archive=given.trust_archive,
+            options=options,
+        )
+    finally:
+        display.close()
+    for line in lines:
+        display.line(line)
     return 0
 
 

@@ -145,7 +145,7 @@ class DataConfig:
     """Where images are resized."""
     prefetch: int = 2
     """Batches kept ready ahead of the device; 0 for none."""
-    parallel_map: int = 1
+    parallel_map: int = 2
     """Batches assembled at the same time on the host."""
 
     def __post_init__(self) -> None:

@@ -228,8 +228,8 @@ def test_a_partial_file_on_top_of_a_recipe(tmp_path):
 
 
 def test_resume_takes_the_runs_own_configuration(run_dir):
-    epochs = str(recipes.get("quickstart").epochs)
-    for extra in ([], ["quickstart"], ["--seed", "0"], ["--epochs", epochs], ["--no-deterministic"]):
+    default = ["--epochs", str(recipes.get("quickstart").epochs)]
+    for extra in ([], ["quickstart"], ["--seed", "0"], default, ["--no-deterministic"]):
         order = parse_train(["--resume", "--run-dir", run_dir, *extra])
         assert order.resume
         assert order.run_dir == run_dir

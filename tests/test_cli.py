@@ -28,7 +28,7 @@ def shell(*arguments: str, **options) -> subprocess.CompletedProcess:
     )
 
 
-COMMANDS = "train, evaluate, recipes, augment, bench"
+COMMANDS = "train, evaluate, recipes, prepare, augment, bench"
 MISTAKES = [
     ([], f"a command is needed: {COMMANDS}. fastcifar --help explains"),
     (

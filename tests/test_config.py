@@ -152,7 +152,7 @@ def test_only_optional_fields_may_be_none(cls, name):
 @pytest.mark.parametrize(
     ("cls", "name", "value", "legal", "guess"),
     [
-        (DataConfig, "source", "tdfs", "tfds, image_folder, synthetic", "tfds"),
+        (DataConfig, "source", "tdfs", "tfds, image_folder, keras, synthetic", "tfds"),
         (DataConfig, "cache", "ram", "memory, device, disk, none", None),
         (DataConfig, "order", "permutations", "permutation, shuffle_buffer", "permutation"),
         (DataConfig, "transfer", "uint", "uint8, float32", "uint8"),

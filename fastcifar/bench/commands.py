@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastcifar.bench import flags, plots, record, tables
+from fastcifar.bench.augmentation import command as augment
 from fastcifar.bench.flags import MeasureFlags
 from fastcifar.errors import ConfigError, nearest
 
@@ -18,6 +19,8 @@ kinds:
   stages [RECIPE]          where the time of a step goes, and what bounds it
   fit [RECIPE]             the real path against the step alone and against keras.Model.fit
   pipelines                order and batching against the textbook's tf.data chain
+  augment                  operations and policies against other libraries' layers, against
+                           tf.data.map, and as a share of the training step
   compare OLD NEW          two records: exit status 1 where one row is slower beyond the noise
 
 flags:
@@ -26,6 +29,9 @@ flags:
   --seconds S, --rounds N  measure for that long, or that many rounds at most
   --images, --image-size, --global-batch-size
                            of pipelines: the set and the batch
+  --source-size, --image-size, --global-batch-size, --parts, --only
+                           of augment: sizes; parts of operations,input,step; names of operations
+                           and policies. --seconds is for each part
   stages and fit take the flags of `fastcifar train`; their default recipe is cifar10-32px
 """
 
@@ -68,6 +74,7 @@ def run(arguments: list[str], start_tensorflow: StartTensorflow = lambda: None) 
         "stages": _stages,
         "fit": _fit,
         "pipelines": _pipelines,
+        "augment": augment.run,
         "compare": _compare,
     }
     if any(argument in ("-h", "--help") for argument in arguments):

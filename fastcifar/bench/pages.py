@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from fastcifar.bench import record as records
 from fastcifar.bench import tables
@@ -95,9 +97,8 @@ def provenance(record: Record) -> str:
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out a table whose first column is text and whose others are figures."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(
-        f"| {' | '.join(c.replace('|', chr(92) + '|') for c in line)} |" for line in lines
-    )
+    cells = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def _only(record: Record, section: str) -> Record:
@@ -218,11 +219,16 @@ def _shares_of_step(record: Record) -> str:
         policy = row.name.partition("/")[2]
         rate = row.images_per_s
         if rate is None:
-            lines.append([f"`{policy}`", tables.verdict(row), "", ""])
+            lines.append([f"`{policy}`", tables.verdict(row), *[""] * 3])
             continue
         share = row.ratios.get(names.row_name(names.TRANSFORM, policy))
-        lines.append([f"`{policy}`", f"{rate.median:,.1f}", _percent(share), str(rate.n)])
-    return markdown(["", "step, images/s", "augment, resize, normalise: share of it", "n"], lines)
+        slower = row.ratios.get(names.row_name(names.STEP, "none"))
+        # What a step would save without the policy, from the rates of both.
+        saved = slower and Estimate(1 - slower.median, 1 - slower.high, 1 - slower.low, slower.n)
+        shares = _percent(share), _percent(saved)
+        lines.append([f"`{policy}`", f"{rate.median:,.1f}", *shares, str(rate.n)])
+    header = ["", "step, images/s", "share of the transform", "by difference of steps", "n"]
+    return markdown(header, lines)
 
 
 def _percent(share: Estimate | None) -> str:
@@ -237,13 +243,17 @@ _LAYOUTS = {
 }
 
 
+def _write(text: str, file: IO[bytes]) -> None:
+    file.write(text.encode())
+
+
 def main(root: Path = Path()) -> None:
     """Write the tables of all pages anew; a page without a change is left alone."""
     for page in pages(root):
         text = page.read_text(encoding="utf-8")
         filled = fill(text, root / RESULTS)
         if filled != text:
-            write_whole(page, lambda file, filled=filled: file.write(filled.encode()))
+            write_whole(page, partial(_write, filled))
             print(f"{page}: {', '.join(marked(filled))}")
 
 

@@ -24,17 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from fastcifar import environment
+from fastcifar.bench import tables
 from fastcifar.bench.record import Record, RecordFile, Row
 from fastcifar.bench.statistics import paired_ratio, spread
 from fastcifar.errors import FastcifarError
 
 _BATCH = 512
-_SMALL_BUDGET = "20MB"
+_SMALL_BUDGET = "1MB"  # nothing fits
 KERAS_ROW = "image_dataset_from_directory"
 
 
 def main() -> int:
-    """Measure all ways and print a table; return the exit status: 1 where a row failed."""
+    """Measure all ways and show the table; return the exit status: 1 where a row failed."""
     parser = argparse.ArgumentParser(prog="python -m fastcifar.bench.sources")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--archive", help="an archive of CIFAR-10 in the official layout")
@@ -50,52 +51,25 @@ def main() -> int:
     file = RecordFile(given.out, Record("sources", command, environment.fingerprint(), config))
     for row in _rows(given):
         file.put(row)
-        print(_line(row), flush=True)
-    print(f"\n{markdown(file.record)}\n\nrecord: {given.out}")
-    return 1 if any(row.error for row in file.record.rows) else 0
-
-
-def markdown(measured: Record) -> str:
-    """The table of a record's rows, for the documentation."""
-    lines = [
-        "| source | first use, s | second use, s | images/s | peak, MB | beside TensorFlow, MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in measured.rows:
-        lines.append("| " + " | ".join(_cells(row)) + " |")
-    return "\n".join(lines)
-
-
-def _cells(row: Row) -> list[str]:
-    if row.images_per_s is None:
-        return [row.name, row.error or row.check, "", "", "", ""]
-    rate = f"{row.images_per_s.median:,.0f}"
-    for other, ratio in row.ratios.items():
-        rate += f" ({ratio.median:.2f}× {other}, {ratio.low:.2f} to {ratio.high:.2f})"
-    seconds = [row.figures.get(key) for key in ("first_use_s", "second_use_s")]
-    peaks = [row.figures.get(key) for key in ("peak_bytes", "over_tensorflow_bytes")]
-    return [
-        row.name,
-        *("" if value is None else f"{value:.2f}" for value in seconds),
-        rate,
-        *("" if value is None else f"{value / 1e6:,.0f}" for value in peaks),
-    ]
-
-
-def _line(row: Row) -> str:
-    return "  ".join(cell for cell in _cells(row) if cell)
+        print(f"measured: {row.name}", file=sys.stderr, flush=True)
+    tables.show(file.record)
+    print(f"record: {given.out}")
+    return 1 if tables.failed(file.record) else 0
 
 
 def _rows(given: argparse.Namespace) -> Iterator[Row]:
     for name in _WAYS:
-        if name == "tfds" and given.archive is None:
+        if name.startswith("tfds") and given.archive is None:
             yield Row(name, check="not applicable: no --archive")
             continue
         with tempfile.TemporaryDirectory(prefix="fastcifar-bench-") as cache:
             try:
                 first, second = (_in_a_process(name, given, cache) for _ in range(2))
             except RuntimeError as error:
-                yield Row(name, error=str(error))
+                if "cannot be reached" in str(error):
+                    yield Row(name, check="not applicable: not downloaded, and no network")
+                else:
+                    yield Row(name, error=str(error))
                 continue
         yield Row(
             name,
@@ -103,8 +77,8 @@ def _rows(given: argparse.Namespace) -> Iterator[Row]:
             figures={
                 "first_use_s": first["use_s"],
                 "second_use_s": second["use_s"],
-                "peak_bytes": second["peak_bytes"],
-                "over_tensorflow_bytes": second["over_tensorflow_bytes"],
+                "peak_mb": second["peak_bytes"] / 1e6,
+                "beside_tensorflow_mb": second["over_tensorflow_bytes"] / 1e6,
                 "images": second["images"],
             },
         )
@@ -146,15 +120,16 @@ def _measured_use(config: dict[str, Any], given: argparse.Namespace) -> dict[str
     before = psutil.Process().memory_info().rss
     from fastcifar.config import DataConfig
     from fastcifar.data.sources.cifar_archive import prepare_archive
+    from fastcifar.data.sources.preparation import prepare
     from fastcifar.training.assembly import load_splits
 
-    prepare = config.pop("prepare", None)
+    prepared = config.pop("prepared", False)
     data = DataConfig(**config)
     began = time.perf_counter()
-    if prepare == "archive":
+    if data.source == "tfds":
         prepare_archive("cifar10", given.archive, data_path=data.data_path, trust=True)
-    elif prepare == "folder":
-        _prepare_folder(given.folder)
+    if prepared:
+        prepare(data.source, data_path=data.data_path)
     splits = load_splits(data, seed=0)
     use_s = time.perf_counter() - began
     rates = [_batches_rate(splits.train) for _ in range(given.rounds)]
@@ -193,15 +168,6 @@ def _rate(dataset: Any) -> float:
     return images / (time.perf_counter() - began)
 
 
-def _prepare_folder(folder: Path, **options: Any) -> None:
-    from fastcifar.data.sources import delivery
-    from fastcifar.data.sources.image_folder import encoded_set
-    from fastcifar.data.sources.ingest import ReadOptions
-
-    read = ReadOptions(**options)
-    delivery.prepare(encoded_set(folder, read), read)
-
-
 def _compare_records(given: argparse.Namespace) -> dict[str, list[float]]:
     """Batches of records against Keras' reading of the folder, by turns."""
     import keras
@@ -231,21 +197,22 @@ def _compare_workers(given: argparse.Namespace) -> dict[str, list[float]]:
 
     import tensorflow_datasets as tfds
 
+    from fastcifar.data.sources import decode_pool, delivery
+    from fastcifar.data.sources.image_folder import encoded_set
+    from fastcifar.data.sources.ingest import ReadOptions
     from fastcifar.data.storage import cache_folder
 
+    data = encoded_set(given.folder, ReadOptions())
+    total = sum(split.count for split in data.splits.values())
+    decode_pool.start_ahead()
     tfds.features.ClassLabel(num_classes=2)  # imported before the clock starts
     rates: dict[str, list[float]] = {PARALLEL_ROW: [], SERIAL_ROW: []}
     for _ in range(given.rounds):
         for name, workers in ((PARALLEL_ROW, environment.usable_cores()), (SERIAL_ROW, 1)):
             shutil.rmtree(cache_folder(), ignore_errors=True)
-            counted: dict[str, int] = {}
-
-            def count(what: str, done: int, total: int, counted: dict[str, int] = counted) -> None:
-                counted[what] = done
-
             began = time.perf_counter()
-            _prepare_folder(given.folder, workers=workers, progress=count)
-            rates[name].append(sum(counted.values()) / (time.perf_counter() - began))
+            delivery.prepare(data, ReadOptions(workers=workers))
+            rates[name].append(total / (time.perf_counter() - began))
     return rates
 
 
@@ -279,10 +246,11 @@ def _csv(given: argparse.Namespace) -> dict[str, Any]:
 RECORDS_ROW = "prepared records"
 PARALLEL_ROW, SERIAL_ROW = "prepare, all cores", "prepare, one core"
 _WAYS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "tfds": _way(source="tfds", data_path="{cache}/tfds", prepare="archive"),
+    "tfds": _way(source="tfds", data_path="{cache}/tfds"),
+    "tfds, prepared": _way(source="tfds", data_path="{cache}/tfds", prepared=True),
     "keras": _way(source="keras"),
     "image_folder": _way(source="image_folder", data_path="{folder}"),
-    "image_folder, prepared": _way(source="image_folder", data_path="{folder}", prepare="folder"),
+    "image_folder, prepared": _way(source="image_folder", data_path="{folder}", prepared=True),
     "image_folder, on disk": _way(
         source="image_folder", data_path="{folder}", memory_budget=_SMALL_BUDGET
     ),

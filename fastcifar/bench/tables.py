@@ -20,6 +20,10 @@ _FIGURES = {
     "steps_per_call": ("steps/call", "{:d}"),
     "precision": ("precision", "{}"),
     "startup_s": ("start-up s", "{:.1f}"),
+    "first_use_s": ("first use s", "{:.2f}"),
+    "second_use_s": ("second use s", "{:.2f}"),
+    "peak_mb": ("peak MB", "{:,.0f}"),
+    "beside_tensorflow_mb": ("beside TensorFlow MB", "{:,.0f}"),
 }
 
 

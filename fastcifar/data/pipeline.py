@@ -14,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from fastcifar.data import ordering, storage
-from fastcifar.data.split import Split
+from fastcifar.data.records import RecordSplit
+from fastcifar.data.split import Examples
+from fastcifar.environment import usable_cores
 
 
 class Batch(NamedTuple):
@@ -52,7 +54,7 @@ HostTransform = Callable[[Batch], Batch]
 
 
 def train_batches(
-    split: Split,
+    split: Examples,
     *,
     global_batch_size: int,
     replicas: int,
@@ -63,22 +65,23 @@ def train_batches(
     order: str = "permutation",
     transfer: str = "uint8",
     host_transform: HostTransform | None = None,
-    parallel_map: int = 1,
+    parallel_map: int = 2,
     prefetch: int = 2,
 ) -> tf.data.Dataset:
     """Build the dataset of per-replica `Batch`es of the steps [first_step, last_step).
 
     Args:
-        split: the training images.
+        split: the training images. The batches are the same whether they are in memory or on disk.
         global_batch_size: images in one step; a multiple of `replicas`.
         replicas: devices taking part.
         seed: of the order.
         first_step, last_step: steps counted from 0 over the whole run.
-        cache: `memory`, `device` (indices are shipped instead of images), `disk` or `none`.
+        cache: `memory`, `device` (indices are shipped instead of images), `disk` or `none`; of a
+            split on disk all but `device` are the same: it is read there.
         order: `permutation`, or `shuffle_buffer` (not resumable to the same order).
         transfer: `uint8`, or `float32` to cast on the host.
         host_transform: augmentation or resizing on the host, on whole batches.
-        parallel_map: batches assembled at the same time.
+        parallel_map: batches assembled at the same time; of a split on disk at least one a core.
         prefetch: batches kept ready; 0 for none.
     """
     examples = len(split)
@@ -102,11 +105,11 @@ def train_batches(
             return Batch(read(indices), tf.gather(labels, indices), positions, epoch)
 
         # Whole batches at a time: the order and the gather cost microseconds an image this way.
-        dataset = elements.map(assemble, num_parallel_calls=_calls(parallel_map))
+        dataset = elements.map(assemble, num_parallel_calls=_assembly_calls(split, parallel_map))
     else:
         # The textbook way. Batching before repeating keeps epochs apart, so that no image is seen
         # twice in one.
-        images = storage.tensor(split.images)
+        images = storage.tensor(split.in_memory().images)
         shuffled = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(
             examples, seed=seed, reshuffle_each_iteration=True
         )
@@ -128,7 +131,7 @@ def train_batches(
 
 
 def evaluation_batches(
-    split: Split, *, global_batch_size: int, replicas: int, prefetch: int = 2
+    split: Examples, *, global_batch_size: int, replicas: int, prefetch: int = 2
 ) -> tf.data.Dataset:
     """Build the dataset of per-replica `EvaluationBatch`es that hold every example exactly once.
 
@@ -138,16 +141,17 @@ def evaluation_batches(
     examples = len(split)
     size = global_batch_size // replicas
     steps = -(-examples // global_batch_size)
-    images = storage.tensor(split.images)
+    read = _reader(split, "memory")
     labels = tf.constant(split.labels, tf.int32)
 
     def assemble(element: tf.Tensor) -> EvaluationBatch:
         positions = element * size + tf.range(size, dtype=tf.int64)
         indices = tf.minimum(positions, examples - 1)
         weights = tf.cast(positions < examples, tf.float32)
-        return EvaluationBatch(tf.gather(images, indices), tf.gather(labels, indices), weights)
+        return EvaluationBatch(read(indices), tf.gather(labels, indices), weights)
 
-    dataset = tf.data.Dataset.range(steps * replicas).map(assemble)
+    elements = tf.data.Dataset.range(steps * replicas)
+    dataset = elements.map(assemble, num_parallel_calls=_assembly_calls(split, 1))
     return _without_rewriting(dataset.prefetch(prefetch) if prefetch else dataset)
 
 
@@ -159,6 +163,7 @@ def _without_rewriting(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
     return dataset.with_options(options)
 
 
@@ -183,10 +188,20 @@ def _calls(parallel_map: int) -> int | None:
     return parallel_map if parallel_map > 1 else None
 
 
-def _reader(split: Split, cache: str) -> Callable[[tf.Tensor], tf.Tensor]:
+def _assembly_calls(split: Examples, parallel_map: int) -> int | None:
+    """A gather from memory needs no help; reading and decoding records takes all cores."""
+    on_disk = isinstance(split, RecordSplit)
+    return _calls(max(parallel_map, usable_cores()) if on_disk else parallel_map)
+
+
+def _reader(split: Examples, cache: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return indices int64 [b] -> images uint8 [b, H, W, 3] (or the indices, for cache device)."""
     if cache == "device":
         return lambda indices: indices
+    if isinstance(split, RecordSplit):
+        records, rows = split.records, tf.constant(split.rows)
+        return lambda indices: records.read(tf.gather(rows, indices))
+    split = split.in_memory()
     if cache == "none":
         encoded = storage.encode(split.images)
         height, width, _ = split.image_shape
@@ -205,14 +220,14 @@ def _reader(split: Split, cache: str) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda indices: tf.gather(images, indices)
 
 
-def resident_images(split: Split, strategy: Any) -> Any:
+def resident_images(split: Examples, strategy: Any) -> Any:
     """Copy the images to every replica's device: uint8 [N, H, W, 3], one value per replica."""
 
-    devices = _devices(strategy)
+    devices, images = _devices(strategy), split.in_memory().images
 
     def place(replica: int) -> tf.Tensor:
         with tf.device(devices[replica]):
-            return tf.identity(storage.tensor(split.images))
+            return tf.identity(storage.tensor(images))
 
     if len(devices) == 1:
         return place(0)
@@ -229,6 +244,6 @@ def _devices(strategy: Any) -> list[str]:
     return [devices[0].name]
 
 
-def order_of(split: Split, *, seed: int, epoch: int) -> np.ndarray:
+def order_of(split: Examples, *, seed: int, epoch: int) -> np.ndarray:
     """The index of the image at each position of `epoch` (permutation order): int64 [N]."""
     return ordering.epoch_order(seed=seed, epoch=epoch, examples=len(split))

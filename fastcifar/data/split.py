@@ -1,8 +1,15 @@
-"""`Split` and `Splits`: what every source delivers, whatever it reads."""
+"""`Split` and `Splits`: what every source delivers, whatever it reads.
+
+A set that fits is held in memory (`Split`); a larger one stays on disk
+(`fastcifar.data.records.RecordSplit`). What both can do is `Examples`; only the pipeline needs to
+know which of the two it has.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -10,9 +17,39 @@ from fastcifar.data.storage import empty_images
 from fastcifar.errors import SourceError
 
 
+class Examples(Protocol):
+    """One part of a data set, wherever its images are.
+
+    Attributes:
+        labels: int64 [N], each in [0, len(class_names)), in memory.
+        class_names: the name of each label, in label order.
+        image_shape: (height, width, 3) of every image.
+    """
+
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: np.ndarray) -> Examples:
+        """Return the examples at `indices` (int [M]), in that order."""
+
+    def in_memory(self) -> Split:
+        """Return the same examples with their images in memory."""
+
+
+def decoded_bytes(split: Examples) -> int:
+    """Return what the images of a split take in memory."""
+    return len(split) * math.prod(split.image_shape)
+
+
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set, decoded and in memory.
+    """One part of a data set, decoded and in memory (an `Examples`).
 
     Attributes:
         images: uint8 [N, H, W, 3], RGB, 0..255, C-contiguous.
@@ -60,6 +97,10 @@ class Split:
         np.take(self.images, indices, axis=0, out=images, mode="clip")
         return Split(images, self.labels[indices], self.class_names)
 
+    def in_memory(self) -> Split:
+        """Return the split itself."""
+        return self
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -75,9 +116,9 @@ class Splits:
         SourceError: if the splits differ in their classes or in the size of their images.
     """
 
-    train: Split
-    test: Split
-    validation: Split | None = None
+    train: Examples
+    test: Examples
+    validation: Examples | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -99,3 +140,12 @@ class Splits:
     def class_names(self) -> tuple[str, ...]:
         """The name of each label, in label order."""
         return self.train.class_names
+
+    def all(self) -> tuple[Examples, ...]:
+        """Return the splits that there are."""
+        return tuple(s for s in (self.train, self.validation, self.test) if s is not None)
+
+    def in_memory(self) -> Splits:
+        """Return the same splits with their images in memory."""
+        validation = None if self.validation is None else self.validation.in_memory()
+        return Splits(self.train.in_memory(), self.test.in_memory(), validation, self.notes)

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastcifar.data.split import Split
+from fastcifar.data.split import Examples
 from fastcifar.errors import SourceError
 
 # Keys of the random streams, so that the two draws are independent of each other under one seed.
 _LIMIT, _HOLD_OUT = 1, 2
 
 
-def limit(split: Split, count: int, seed: int) -> Split:
+def limit(split: Examples, count: int, seed: int) -> Examples:
     """Return a class-balanced subset of `count` examples (`split` itself if it has just as many).
 
     Args:
@@ -40,7 +40,7 @@ def limit(split: Split, count: int, seed: int) -> Split:
     return split.take(limit_indices(split.labels, count, seed))
 
 
-def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+def hold_out(split: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
     """Split `split` in two, class-balanced: (what remains, what is held out).
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -36,6 +37,17 @@ def tensor(images: np.ndarray):
         images = aligned
     # DLPack in this TensorFlow refuses arrays marked read-only; the memory is only read.
     return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
+
+
+def host_memory_bytes() -> int:
+    """Memory of this machine, or of the container that this process runs in, if that has less."""
+    import psutil
+
+    found = [psutil.virtual_memory().total]
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # absent, or "max"
+            found.append(int(Path(limit).read_text()))
+    return min(found)
 
 
 def cache_folder() -> Path:

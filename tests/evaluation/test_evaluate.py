@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.training.tiny import mirrored, tiny_model, tiny_split
 
 from fastcifar.evaluation.evaluate import Evaluator
 from fastcifar.evaluation.metrics import confusion_matrix
+from tests.training.tiny import mirrored, tiny_model, tiny_split
 
 
 def scale(images):

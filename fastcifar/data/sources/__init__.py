@@ -7,8 +7,9 @@ one needs neither TensorFlow nor TensorFlow Datasets.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from fastcifar.data.sources.ingest import ReadOptions
 from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError, nearest
 
@@ -18,30 +19,27 @@ def load(
     *,
     dataset: str = "cifar10",
     data_path: str | None = None,
-    storage_size: int | None = None,
-    seed: int = 0,
-    skip_unreadable: bool = False,
     synthetic_count: int | None = None,
     synthetic_classes: int = 10,
     synthetic_size: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    **reading: Any,
 ) -> Splits:
-    """Load the train and test splits (and validation, where the source has one) into memory.
+    """Load the train and test splits (and validation, where the source has one).
 
-    Sources print nothing; what the user should know stands in the result's `notes`.
+    A set that fits the memory budget comes in memory, a larger one stays on disk. Sources print
+    nothing; what the user should know stands in the result's `notes`.
 
     Args:
         source: one of `SOURCES`.
-        dataset: for tfds: the set's name.
-        data_path: for tfds: its data folder; for image_folder: the folder of images.
-        storage_size: height and width in pixels to store images with; None lets the source choose.
-        seed: of everything the source draws at random.
-        skip_unreadable: leave unreadable files out instead of refusing them.
+        dataset: for tfds and keras: the set's name.
+        data_path: for tfds: its data folder; for image_folder: the folder of images, a CSV or a
+            prepared folder.
         synthetic_count: training images to draw; None for the source's default.
         synthetic_classes: classes to draw.
         synthetic_size: height and width in pixels to draw; None for `storage_size` or else the
             source's default.
-        progress: called with (what, done, total) as work proceeds, from the calling thread.
+        reading: fields of `fastcifar.data.sources.ingest.ReadOptions`: storage_size, non_square,
+            seed, skip_unreadable, memory_budget, workers, progress.
 
     Returns:
         Splits of uint8 [N, S, S, 3] images.
@@ -54,55 +52,69 @@ def load(
             f"--source must be one of {', '.join(SOURCES)}. Received: {source!r}."
             f"{nearest(source, SOURCES)}"
         )
-    return SOURCES[source](
-        {
-            "dataset": dataset,
-            "data_path": data_path,
-            "storage_size": storage_size,
-            "seed": seed,
-            "skip_unreadable": skip_unreadable,
-            "synthetic_count": synthetic_count,
-            "synthetic_classes": synthetic_classes,
-            "synthetic_size": synthetic_size,
-            "progress": progress,
-        }
+    given = _Given(
+        dataset,
+        data_path,
+        synthetic_count,
+        synthetic_classes,
+        synthetic_size,
+        ReadOptions(**reading),
     )
+    return SOURCES[source](given)
 
 
-def _tfds(options: Mapping[str, Any]) -> Splits:
+class _Given(NamedTuple):
+    """The arguments of `load`."""
+
+    dataset: str
+    data_path: str | None
+    synthetic_count: int | None
+    synthetic_classes: int
+    synthetic_size: int | None
+    options: ReadOptions
+
+
+def _tfds(given: _Given) -> Splits:
     from fastcifar.data.sources.tfds import load_tfds
 
-    names = ("dataset", "data_path", "storage_size", "seed", "skip_unreadable", "progress")
-    return load_tfds(**{name: options[name] for name in names})
+    return load_tfds(dataset=given.dataset, data_path=given.data_path, options=given.options)
 
 
-def _image_folder(options: Mapping[str, Any]) -> Splits:
-    if options["data_path"] is None:
+def _keras(given: _Given) -> Splits:
+    if given.data_path is not None:
+        raise SourceError(
+            "--source keras takes no --data-path: its folder is $KERAS_HOME/datasets. "
+            f"Received: {given.data_path!r}"
+        )
+    from fastcifar.data.sources.keras_datasets import load_keras
+
+    return load_keras(given.dataset, given.options)
+
+
+def _image_folder(given: _Given) -> Splits:
+    if given.data_path is None:
         raise SourceError("--source image_folder needs --data-path DIR. Received: no --data-path")
     from fastcifar.data.sources.image_folder import load_image_folder
 
-    names = ("data_path", "storage_size", "seed", "skip_unreadable", "progress")
-    return load_image_folder(**{name: options[name] for name in names})
+    return load_image_folder(given.data_path, given.options)
 
 
-def _synthetic(options: Mapping[str, Any]) -> Splits:
+def _synthetic(given: _Given) -> Splits:
     from fastcifar.data.sources import synthetic
 
-    count, size = options["synthetic_count"], options["synthetic_size"]
+    count = synthetic.DEFAULT_COUNT if given.synthetic_count is None else given.synthetic_count
+    size = given.synthetic_size
     if size is None:
-        size = options["storage_size"]
+        size = given.options.storage_size or synthetic.DEFAULT_SIZE
     return synthetic.load_synthetic(
-        count=synthetic.DEFAULT_COUNT if count is None else count,
-        classes=options["synthetic_classes"],
-        size=synthetic.DEFAULT_SIZE if size is None else size,
-        seed=options["seed"],
-        progress=options["progress"],
+        count=count, classes=given.synthetic_classes, size=size, options=given.options
     )
 
 
 # Name → how to load it.
-SOURCES: Mapping[str, Callable[[Mapping[str, Any]], Splits]] = {
+SOURCES: Mapping[str, Callable[[_Given], Splits]] = {
     "tfds": _tfds,
     "image_folder": _image_folder,
+    "keras": _keras,
     "synthetic": _synthetic,
 }

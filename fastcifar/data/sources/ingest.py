@@ -1,7 +1,7 @@
-"""Encoded images of any size to `Splits`: what the sources that read files have in common.
+"""Encoded images of any size to splits: what the sources that read files have in common.
 
-A source says what to read (`EncodedSplit`); here it is decoded, brought to one storage size,
-checked and described in notes.
+A source says what to read (`EncodedSet`); here it is decoded, brought to one storage size, checked
+and described in notes. Where the pixels go is for a `Sink` to know.
 
 The storage size. Every image is stored as a square of one size, chosen by the user or else the
 median of the training images' shorter sides, at most `DEFAULT_MAX_SIZE`: a set of one size keeps
@@ -12,33 +12,59 @@ twice, the first few give a guess, and only a wrong guess costs a second reading
 
 from __future__ import annotations
 
-import contextlib
-import os
-import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
-from fastcifar.data.sources.decoding import UnreadableImage, decode, measure
-from fastcifar.data.split import Split, Splits
-from fastcifar.data.splitting import hold_out
+from fastcifar.data.prepared import Key
+from fastcifar.data.sources.decode_pool import Chunk, DecodePool, measure_items, workers_for
+from fastcifar.data.sources.decoding import NonSquare
+from fastcifar.data.split import Split
 from fastcifar.data.storage import empty_images
+from fastcifar.environment import usable_cores
 from fastcifar.errors import SourceError
 
 DEFAULT_MAX_SIZE = 224  # the size ResNet50 was designed for
-TEST_FRACTION = 0.1  # held out of train where a source has neither test nor validation images
+CHUNK = 64  # images read at once: their bytes are in memory together, and photographs are large
 
-# Mean file size from which decoding releases Python's lock long enough for threads to gain; below
-# it they only take turns (measured on JPEG of 32 to 448 pixels).
-_THREADS_FROM_BYTES = 8192
 _LISTED = 10  # unreadable files named in one message
 
 Progress = Callable[[str, int, int], None]
-Chunk = tuple[np.ndarray, np.ndarray, Sequence[bytes]]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a set of images, whatever the source.
+
+    Attributes:
+        storage_size: height and width in pixels to store; None for the median of the training
+            images' shorter sides, at most 224.
+        non_square: `crop` images at the centre to a square, or `pad` them to one.
+        seed: of a test split that has to be held out.
+        skip_unreadable: leave unreadable files out, with a note, instead of refusing.
+        memory_budget: bytes that decoded images may take; a larger set is prepared on disk and
+            read by position. None for no bound.
+        workers: processes that decode; None for as many as there are cores, if that pays.
+        progress: called with (what, images done, images in all), from the calling thread.
+    """
+
+    storage_size: int | None = None
+    non_square: NonSquare = "crop"
+    seed: int = 0
+    skip_unreadable: bool = False
+    memory_budget: int | None = None
+    workers: int | None = None
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("storage_size", "workers", "memory_budget"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                unit = {"storage_size": " pixel", "memory_budget": " byte"}.get(name, "")
+                flag = name.replace("_", "-")
+                raise SourceError(f"--{flag} must be at least 1{unit}. Received: {value}")
 
 
 @dataclass(frozen=True)
@@ -47,89 +73,145 @@ class EncodedSplit:
 
     Attributes:
         count: how many images there are.
-        chunks: starts a reading: an iterator of (rows int64 [m], labels int64 [m], m encoded
-            images), where every row in [0, count) but those in `faults` comes exactly once, in any
-            order. Called again where a second reading is needed.
+        chunks: starts a reading: an iterator of (labels int64 [m], m images: bytes, paths or
+            pixels), in the order of the split. Called again where a second reading is needed.
         name_of: what to call the image of a row in a message.
-        faults: rows that cannot even be opened: their label, and the reason in a few words.
+        encoded_bytes: size of all images together, roughly; 0 for images that are decoded already.
     """
 
     count: int
     chunks: Callable[[], Iterator[Chunk]]
     name_of: Callable[[int], str]
-    faults: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    encoded_bytes: int = 0
 
 
-@dataclass
-class _Decoded:
-    """A split after one reading; rows in `faults` hold nothing."""
+@dataclass(frozen=True)
+class EncodedSet:
+    """A data set before decoding.
 
-    images: np.ndarray  # uint8 [N, S, S, 3]
-    labels: np.ndarray  # int64 [N]
-    shapes: np.ndarray  # int64 [N, 2], height and width before any resizing; 0 where unreadable
-    faults: dict[int, str] = field(default_factory=dict)  # row → what is wrong with it
+    Attributes:
+        splits: "train", and where the source has them "test" and "validation".
+        class_names: the name of each label.
+        key: tells the set from others, and from itself after a change.
+        notes: of the source, one line each.
+        verb: what reading it is called in reports of progress.
+    """
+
+    splits: Mapping[str, EncodedSplit]
+    class_names: tuple[str, ...]
+    key: Key
+    notes: tuple[str, ...] = ()
+    verb: str = "decoding"
+
+    def __post_init__(self) -> None:
+        for name, split in self.splits.items():
+            if split.count == 0:
+                raise SourceError(f"the {name} split must hold images. Received: none")
+
+    def decoded_bytes(self, size: int) -> int:
+        """What all images take in memory at a storage size in pixels."""
+        return sum(split.count for split in self.splits.values()) * size * size * 3
 
 
-def ingest(
-    encoded: Mapping[str, EncodedSplit],
-    class_names: tuple[str, ...],
-    *,
-    storage_size: int | None,
-    seed: int,
-    skip_unreadable: bool,
-    progress: Progress | None,
-    notes: Sequence[str] = (),
-) -> Splits:
-    """Read and decode all splits of a data set.
+class Sink(Protocol):
+    """Where the decoded images of one split go."""
+
+    def add(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Append images (uint8 [m, S, S, 3]) and labels (int64 [m])."""
+
+    def discard(self) -> None:
+        """Forget what has been added: the split comes again at another size."""
+
+
+# Opens the sink of a split: (name of the split, images at most, storage size).
+OpenSink = Callable[[str, int, int], Sink]
+
+
+class MemorySink:
+    """Keeps images in memory."""
+
+    def __init__(self, count: int, size: int):
+        self._images = empty_images((count, size, size, 3))
+        self._labels = np.empty(count, dtype=np.int64)
+        self._filled = 0
+
+    def add(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Append images (uint8 [m, S, S, 3]) and labels (int64 [m])."""
+        end = self._filled + len(labels)
+        self._images[self._filled : end] = images
+        self._labels[self._filled : end] = labels
+        self._filled = end
+
+    def discard(self) -> None:
+        """Free the memory."""
+        self._images = empty_images((0, 1, 1, 3))
+
+    def split(self, class_names: tuple[str, ...]) -> Split:
+        """Return what has been added."""
+        return Split(self._images[: self._filled], self._labels[: self._filled], class_names)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of the images of a set.
+
+    Attributes:
+        size: their height and width in pixels.
+        notes: what the user should know, one line each.
+        faults: the unreadable files that were left out, each with its reason.
+    """
+
+    size: int
+    notes: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+def guess_size(data: EncodedSet) -> int:
+    """Return the storage size that the first training images suggest."""
+    _, items = next(data.splits["train"].chunks(), (None, ()))
+    return choose_storage_size(measure_items(items))
+
+
+def ingest(data: EncodedSet, options: ReadOptions, size: int, open_sink: OpenSink) -> Ingested:
+    """Decode all splits of a set into sinks.
 
     Args:
-        encoded: "train", and where the source has them "test" and "validation". Without "test",
-            "validation" becomes the test split; without both, a share of `TEST_FRACTION` is held
-            out of train, class-balanced by `seed`. A note says so.
-        class_names: the name of each label.
-        storage_size: height and width in pixels to store; None to choose (see this module).
-        seed: of the hold-out.
-        skip_unreadable: leave unreadable images out, with a note, instead of refusing.
-        progress: called with (what, images done, images in all).
-        notes: notes of the source, to which those of the ingest are added.
+        data: what to read.
+        options: how to read it.
+        size: the storage size, or a guess of it where `options` has none.
+        open_sink: called for each split, and again for train if the guess was wrong.
 
     Raises:
-        SourceError: if a split is empty, an image is unreadable and may not be skipped, or a class
-            has no readable image.
+        SourceError: if an image is unreadable and may not be skipped, or a class of a split has no
+            readable image.
     """
-    if storage_size is not None and storage_size < 1:
-        raise SourceError(f"--storage-size must be at least 1 pixel. Received: {storage_size}")
-    for name, split in encoded.items():
-        if split.count == 0:
-            raise SourceError(f"the {name} split must hold images. Received: none")
-    decoded: dict[str, _Decoded] = {}
-    workers = min(os.cpu_count() or 1, 16)
-    # The filter is set around the threads, not in them: Python's warning state is not per thread.
-    with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound is checked here
-        warnings.simplefilter("ignore", UserWarning)  # Pillow on odd but readable metadata
-        size = storage_size or _guess_size(encoded["train"])
-        for name, split in sorted(encoded.items(), key=lambda item: item[0] != "train"):
-            decoded[name] = _decode_split(split, size, pool, f"decoding {name}", progress)
-            if name == "train" and storage_size is None:
-                median = choose_storage_size(decoded[name].shapes)
-                if median != size:
-                    size = median
-                    what = f"decoding {name} again at {size} pixels"
-                    decoded[name] = _decode_split(split, size, pool, what, progress)
-    notes = [*notes, *_resize_notes(decoded, size, chosen=storage_size is not None)]
-    notes += _check_unreadable(encoded, decoded, skip_unreadable)
-    splits = {name: _to_split(name, part, class_names) for name, part in decoded.items()}
-    if "test" not in splits and "validation" in splits:
-        splits["test"] = splits.pop("validation")
-        notes.append("there is no test split: the validation split serves as test")
-    elif "test" not in splits:
-        splits["train"], splits["test"] = hold_out(splits["train"], TEST_FRACTION, seed)
-        notes.append(
-            f"there is no test split: {TEST_FRACTION:.0%} of train, class-balanced by seed {seed}, "
-            f"are held out as test ({len(splits['test'])} images)"
-        )
-    return Splits(splits["train"], splits["test"], splits.get("validation"), tuple(notes))
+    total = sum(split.count for split in data.splits.values())
+    encoded_bytes = sum(split.encoded_bytes for split in data.splits.values())
+    workers = 1
+    if encoded_bytes:
+        workers = options.workers or workers_for(total, encoded_bytes, usable_cores())
+    names = sorted(data.splits, key=lambda name: name != "train")  # train decides the size
+    read: dict[str, _Reading] = {}
+    with DecodePool(workers) as pool:
+        for name in names:
+            split, sink = data.splits[name], open_sink(name, data.splits[name].count, size)
+            read[name] = _read_split(split, pool, size, sink, options, f"{data.verb} {name}")
+            median = choose_storage_size(read[name].shapes)
+            if name == "train" and options.storage_size is None and median != size:
+                sink.discard()
+                size = median
+                sink = open_sink(name, split.count, size)
+                what = f"{data.verb} {name} again at {size} pixels"
+                read[name] = _read_split(split, pool, size, sink, options, what)
+    faults = tuple(
+        f"{data.splits[name].name_of(row)!r} ({reason})"
+        for name in data.splits
+        for row, (reason, _) in sorted(read[name].faults.items())
+    )
+    check_faults(faults, options.skip_unreadable)
+    for name in names:
+        _check_classes(name, read[name], data.class_names)
+    return Ingested(size, _resize_notes(read, size, options), faults)
 
 
 def choose_storage_size(shapes: np.ndarray) -> int:
@@ -139,98 +221,92 @@ def choose_storage_size(shapes: np.ndarray) -> int:
     return min(int(np.median(shorter)), DEFAULT_MAX_SIZE) if len(shorter) else 1
 
 
-def _guess_size(split: EncodedSplit) -> int:
-    shapes = []
-    for data in next(split.chunks(), (None, None, ()))[2]:
-        with contextlib.suppress(UnreadableImage):
-            shapes.append(measure(data))
-    return choose_storage_size(np.array(shapes, dtype=np.int64).reshape(-1, 2))
+def check_faults(faults: tuple[str, ...], skip: bool) -> tuple[str, ...]:
+    """Refuse unreadable images, or return the note that they are left out.
 
+    Args:
+        faults: the unreadable files, each with its reason.
+        skip: whether they may be left out.
 
-def _decode_split(
-    split: EncodedSplit, size: int, pool: ThreadPoolExecutor, what: str, progress: Progress | None
-) -> _Decoded:
-    result = _Decoded(
-        images=empty_images((split.count, size, size, 3)),
-        labels=np.full(split.count, -1, dtype=np.int64),
-        shapes=np.zeros((split.count, 2), dtype=np.int64),
-    )
-    for row, (label, reason) in split.faults.items():
-        result.labels[row], result.faults[row] = label, reason
-
-    def decode_row(row: int, data: bytes) -> None:
-        try:
-            result.images[row], result.shapes[row] = decode(data, size)
-        except UnreadableImage as error:
-            result.faults[row] = str(error)
-
-    done = len(split.faults)
-    for rows, labels, encoded in split.chunks():
-        result.labels[rows] = labels
-        bytes_in_all = sum(len(data) for data in encoded)
-        # Either way every row gets the same pixels: a row has one file and one decoder.
-        run = pool.map if bytes_in_all >= _THREADS_FROM_BYTES * len(encoded) else map
-        deque(run(decode_row, rows.tolist(), encoded), maxlen=0)  # runs it; there are no results
-        done += len(encoded)
-        if progress:
-            progress(what, done, split.count)
-    if done != split.count:
-        raise SourceError(
-            f"{what}: the set says that it holds {split.count} images. Received: {done}"
-        )
-    return result
-
-
-def _resize_notes(decoded: Mapping[str, _Decoded], size: int, *, chosen: bool) -> list[str]:
-    """Say what resizing has done to how many images, if it has done anything."""
-    shapes = np.concatenate([part.shapes for part in decoded.values()])
-    shapes = shapes[shapes[:, 0] > 0]
-    changed = int(np.count_nonzero((shapes != size).any(axis=1)))
-    if not changed:
-        return []
-    (low_h, low_w), (high_h, high_w) = shapes.min(axis=0), shapes.max(axis=0)
-    sizes = f"{low_h}×{low_w}"
-    if (low_h, low_w) != (high_h, high_w):
-        sizes += f" to {high_h}×{high_w}"
-    how = "cropped at the centre to a square and resized"
-    choice = "" if chosen else "; --storage-size chooses another size"
-    return [
-        f"{changed} of {len(shapes)} images ({sizes}) were {how} to {size}×{size}, once{choice}"
-    ]
-
-
-def _check_unreadable(
-    encoded: Mapping[str, EncodedSplit], decoded: Mapping[str, _Decoded], skip: bool
-) -> list[str]:
-    """Refuse unreadable images, or note that they are left out."""
-    faults = [
-        f"{encoded[name].name_of(row)!r} ({fault})"
-        for name, part in decoded.items()
-        for row, fault in sorted(part.faults.items())
-    ]
+    Raises:
+        SourceError: if there are any, and they may not.
+    """
     if not faults:
-        return []
+        return ()
     listing = ", ".join(faults[:_LISTED])
     if len(faults) > _LISTED:
         listing += f" and {len(faults) - _LISTED} more"
     files = "1 unreadable image" if len(faults) == 1 else f"{len(faults)} unreadable images"
     if skip:
-        return [f"{files} skipped: {listing}"]
+        return (f"{files} skipped: {listing}",)
     raise SourceError(
         f"{files}: {listing}. Mend or remove what is listed, or leave it out by --skip-unreadable"
     )
 
 
-def _to_split(name: str, part: _Decoded, class_names: tuple[str, ...]) -> Split:
-    whole = Split(part.images, part.labels, class_names)
-    if not part.faults:
-        return whole
-    readable = np.ones(len(part.labels), dtype=bool)
-    readable[list(part.faults)] = False
-    emptied = np.setdiff1d(part.labels, part.labels[readable])
-    if len(emptied):
+@dataclass
+class _Reading:
+    """What one reading of a split has shown."""
+
+    shapes: np.ndarray  # int64 [N, 2], height and width in the files; 0 where unreadable
+    faults: dict[int, tuple[str, int]]  # row → what is wrong with it, and its label
+    readable: np.ndarray  # int64 [C], readable images of each class
+
+
+def _read_split(
+    split: EncodedSplit, pool: DecodePool, size: int, sink: Sink, options: ReadOptions, what: str
+) -> _Reading:
+    shapes: list[np.ndarray] = []
+    faults: dict[int, tuple[str, int]] = {}
+    readable = np.zeros(0, dtype=np.int64)
+    done = 0
+    for block in pool.blocks(split.chunks(), size, options.non_square):
+        faults |= {done + index: fault for index, fault in block.faults.items()}
+        done += len(block.shapes)
+        if done > split.count:
+            break
+        if len(block.labels) and block.labels.min() < 0:
+            raise SourceError(f"{what}: every image must have a label. Received: one without")
+        shapes.append(block.shapes)
+        counts = np.bincount(block.labels, minlength=len(readable))
+        counts[: len(readable)] += readable
+        readable = counts
+        sink.add(block.images, block.labels)
+        if options.progress:
+            options.progress(what, done, split.count)
+    if done != split.count:
         raise SourceError(
-            f"every class of the {name} split must keep at least one readable image. "
-            f"Received: none of class {class_names[emptied[0]]!r}"
+            f"{what}: the set says that it holds {split.count} images. "
+            f"Received: {'more' if done > split.count else done}"
         )
-    return whole.take(np.flatnonzero(readable))
+    return _Reading(np.concatenate(shapes), faults, readable)
+
+
+def _check_classes(name: str, reading: _Reading, class_names: tuple[str, ...]) -> None:
+    for label in sorted({label for _, label in reading.faults.values()}):
+        if label >= len(reading.readable) or not reading.readable[label]:
+            raise SourceError(
+                f"every class of the {name} split must keep at least one readable image. "
+                f"Received: none of class {class_names[label]!r}"
+            )
+
+
+def _resize_notes(read: Mapping[str, _Reading], size: int, options: ReadOptions) -> tuple[str, ...]:
+    """Say what resizing has done to how many images, if it has done anything."""
+    shapes = np.concatenate([reading.shapes for reading in read.values()])
+    shapes = shapes[shapes[:, 0] > 0]
+    changed = int(np.count_nonzero((shapes != size).any(axis=1)))
+    if not changed:
+        return ()
+    (low_h, low_w), (high_h, high_w) = shapes.min(axis=0), shapes.max(axis=0)
+    sizes = f"{low_h}×{low_w}"
+    if (low_h, low_w) != (high_h, high_w):
+        sizes += f" to {high_h}×{high_w}"
+    how = {
+        "crop": "cropped at the centre to a square and resized",
+        "pad": "resized and padded with black",
+    }[options.non_square]
+    choice = "" if options.storage_size else "; --storage-size chooses another size"
+    return (
+        f"{changed} of {len(shapes)} images ({sizes}) were {how} to {size}×{size}, once{choice}",
+    )

@@ -12,12 +12,17 @@ Pure NumPy. On one machine the same arguments give the same bytes; another proce
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from fastcifar.data.split import Split, Splits
-from fastcifar.data.storage import empty_images
+from fastcifar.data.prepared import Key
+from fastcifar.data.sources.decode_pool import Chunk
+from fastcifar.data.sources.delivery import deliver
+from fastcifar.data.sources.ingest import EncodedSet, EncodedSplit, ReadOptions
+from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError
 
 DEFAULT_COUNT = 10_000
@@ -27,6 +32,7 @@ MIN_SIZE = 8  # below it a cross and a star are the same few pixels
 # Block of images drawn at once, in pixels: its float32 temporaries stay near 100 MB.
 _BLOCK_PIXELS = 1 << 20
 _TRAIN, _TEST = 0, 1  # keys of the two random streams
+_DRAWING = 1  # raised with every change of what is drawn: images kept on disk are then drawn anew
 
 
 def load_synthetic(
@@ -34,8 +40,7 @@ def load_synthetic(
     count: int = DEFAULT_COUNT,
     classes: int = 10,
     size: int = DEFAULT_SIZE,
-    seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    options: ReadOptions | None = None,
 ) -> Splits:
     """Draw `count` training images and a fifth as many test images.
 
@@ -45,16 +50,17 @@ def load_synthetic(
         classes: 2 to `MAX_CLASSES`. Up to ten, one shape each; beyond, the same ten shapes filled
             with stripes, checks and dots.
         size: height and width in pixels, at least `MIN_SIZE`.
-        seed: non-negative. Train and test are drawn from separate random streams.
-        progress: called with (what, images done, images in all).
+        options: the seed, non-negative (train and test are drawn from separate random streams), the
+            memory budget beyond which images are drawn onto disk, and the progress function.
 
     Returns:
         Splits of uint8 [N, size, size, 3] images, the classes as equal in number as can be and in
         random order.
 
     Raises:
-        SourceError: if `count`, `classes` or `size` is out of range.
+        SourceError: if `count`, `classes` or `size` is out of range, or the disk refuses.
     """
+    options = options or ReadOptions()
     for name, value, low, high in (
         ("classes", classes, 2, MAX_CLASSES),
         ("size", size, MIN_SIZE, 1024),
@@ -64,32 +70,44 @@ def load_synthetic(
             raise SourceError(
                 f"--synthetic-{name} must lie between {low} and {high}. Received: {value}"
             )
-    return Splits(
-        train=_draw_split(count, classes, size, (seed, _TRAIN), "drawing train", progress),
-        test=_draw_split(
-            max(count // 5, classes), classes, size, (seed, _TEST), "drawing test", progress
+    parts = {
+        "train": _Drawn(count, classes, size, (options.seed, _TRAIN)),
+        "test": _Drawn(max(count // 5, classes), classes, size, (options.seed, _TEST)),
+    }
+    data = EncodedSet(
+        splits={name: EncodedSplit(part.count, part.chunks, str) for name, part in parts.items()},
+        class_names=CLASS_NAMES[:classes],
+        key=Key(
+            origin="synthetic",
+            options={
+                "drawing": _DRAWING,
+                "count": count,
+                "classes": classes,
+                "size": size,
+                "seed": options.seed,
+            },
         ),
+        verb="drawing",
     )
+    return deliver(data, dataclasses.replace(options, storage_size=size))
 
 
-def _draw_split(
-    count: int,
-    classes: int,
-    size: int,
-    key: tuple[int, int],
-    what: str,
-    progress: Callable[[str, int, int], None] | None,
-) -> Split:
-    rng = np.random.default_rng(key)
-    labels = rng.permutation(np.arange(count, dtype=np.int64) % classes)
-    images = empty_images((count, size, size, 3))
-    block = max(1, _BLOCK_PIXELS // size**2)
-    for start in range(0, count, block):
-        stop = min(start + block, count)
-        images[start:stop] = _draw_block(labels[start:stop], size, rng)
-        if progress:
-            progress(what, stop, count)
-    return Split(images, labels, CLASS_NAMES[:classes])
+@dataclass(frozen=True)
+class _Drawn:
+    """One split, drawn in blocks: the images depend on nothing but these four."""
+
+    count: int
+    classes: int
+    size: int
+    key: tuple[int, int]  # of the random stream
+
+    def chunks(self) -> Iterator[Chunk]:
+        rng = np.random.default_rng(self.key)
+        labels = rng.permutation(np.arange(self.count, dtype=np.int64) % self.classes)
+        block = max(1, _BLOCK_PIXELS // self.size**2)
+        for start in range(0, self.count, block):
+            part = labels[start : start + block]
+            yield part, list(_draw_block(part, self.size, rng))
 
 
 def _draw_block(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -133,7 +151,7 @@ def _draw_block(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.n
 
 
 def _colours(uniform: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Background and shape colours (float32 [n, 3], 0..1); the shape is the brighter in each channel.
+    """Background and shape colours, float32 [n, 3], 0..1; the shape is the brighter everywhere.
 
     With colours drawn freely a network spends most of its steps on learning to see a shape at all,
     whatever its colour, before it tells one kind from another.

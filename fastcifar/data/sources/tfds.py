@@ -8,35 +8,31 @@ here its download hosts are asked once, with a short timeout, before it begins.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from fastcifar.data.prepared import Key
 from fastcifar.data.sources.builder_reading import read_builder
-from fastcifar.data.sources.ingest import Chunk, EncodedSplit, Progress, ingest
+from fastcifar.data.sources.decode_pool import Chunk
+from fastcifar.data.sources.delivery import deliver
+from fastcifar.data.sources.hosts import unreachable_hosts
+from fastcifar.data.sources.ingest import EncodedSet, EncodedSplit, ReadOptions
+from fastcifar.data.sources.listing import stamp
 from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError, nearest
-
-_CONNECT_S = 5.0  # how long a download host may take to answer
-_HOSTS_ASKED = 3  # one host may be down, three mean that there is no network
 
 _VALIDATION_SPLITS = ("validation", "valid", "val")
 
 
 def load_tfds(
-    *,
-    dataset: str = "cifar10",
-    data_path: str | None = None,
-    storage_size: int | None = None,
-    seed: int = 0,
-    skip_unreadable: bool = False,
-    progress: Progress | None = None,
+    *, dataset: str = "cifar10", data_path: str | None = None, options: ReadOptions | None = None
 ) -> Splits:
-    """Read a TFDS data set into memory; download and prepare it first where that is needed.
+    """Read a TFDS data set; download and prepare it first where that is needed.
 
     Images are decoded and brought to one size as everywhere (`fastcifar.data.sources.decoding`,
     `ingest`). The set's "train" and "test" splits are used; where there is no "test", "validation"
@@ -47,12 +43,8 @@ def load_tfds(
         data_path: the TFDS data folder, which holds `dataset`'s folder; or the folder of one
             prepared version itself. None for TFDS's own choice (the TFDS_DATA_DIR variable or
             ~/tensorflow_datasets).
-        storage_size: height and width in pixels to store; None for the median of the training
-            images' shorter sides, at most 224.
-        seed: of a held-out test split.
-        skip_unreadable: leave unreadable images out, with a note, instead of refusing.
-        progress: called with (what, images done, images in all). Without it TFDS's own bars, which
-            show downloads, are off too.
+        options: how to read it. Without a progress function TFDS's own bars, which show downloads,
+            are off too.
 
     Returns:
         Splits of uint8 [N, size, size, 3] images, in the order of the prepared records.
@@ -61,8 +53,14 @@ def load_tfds(
         SourceError: if the name is unknown, the set is no image classification, has no train split,
             can be neither found nor downloaded, or is damaged.
     """
-    builder = _find_builder(dataset, data_path)
-    notes = _ensure_prepared(builder, dataset, quiet=progress is None)
+    options = options or ReadOptions()
+    return deliver(encoded_set(dataset, data_path, options), options)
+
+
+def encoded_set(dataset: str, data_path: str | None, options: ReadOptions) -> EncodedSet:
+    """Find or prepare a TFDS set; see `load_tfds` for arguments and errors."""
+    builder = find_builder(dataset, data_path)
+    notes = prepare_builder(builder, dataset, quiet=options.progress is None)
     image_key, label_key, class_names = _supervised_keys(builder, dataset)
     splits = builder.info.splits
     if "train" not in splits:
@@ -75,21 +73,24 @@ def load_tfds(
     validation = [name for name in _VALIDATION_SPLITS if name in splits]
     if validation:
         chosen["validation"] = validation[0]
-    return ingest(
-        {
+    folder = Path(builder.data_path)
+    return EncodedSet(
+        splits={
             name: _encoded_split(builder, split, image_key, label_key)
             for name, split in chosen.items()
         },
-        class_names,
-        storage_size=storage_size,
-        seed=seed,
-        skip_unreadable=skip_unreadable,
-        progress=progress,
-        notes=notes,
+        class_names=class_names,
+        key=Key(
+            origin=f"{dataset} in {os.path.realpath(folder)}",
+            options={"storage_size": options.storage_size, "non_square": options.non_square},
+            files=[stamp(folder, name) for name in sorted(os.listdir(folder))],
+        ),
+        notes=tuple(notes),
     )
 
 
-def _find_builder(dataset: str, data_path: str | None) -> Any:
+def find_builder(dataset: str, data_path: str | None) -> Any:
+    """Return the builder of a set, prepared or not; see `load_tfds` for arguments and errors."""
     import tensorflow_datasets as tfds
 
     path = Path(data_path).expanduser() if data_path is not None else None
@@ -115,8 +116,20 @@ def _find_builder(dataset: str, data_path: str | None) -> Any:
         raise SourceError(f"TFDS cannot open {dataset!r}: {_one_line(error)}") from error
 
 
-def _ensure_prepared(builder: Any, dataset: str, *, quiet: bool) -> list[str]:
-    """Download and prepare the set unless it is there; return a note if it was not."""
+def prepare_builder(
+    builder: Any, dataset: str, *, quiet: bool, download_dir: str | None = None
+) -> list[str]:
+    """Download and prepare a set unless it is there; return a note if it was not.
+
+    Args:
+        builder: of `find_builder`.
+        dataset: the name it was asked for by.
+        quiet: without TFDS's progress bars, which a file or a pipe never gets.
+        download_dir: where TFDS finds and keeps what it downloads; None for its own choice.
+
+    Raises:
+        SourceError: if that is not possible.
+    """
     folder = Path(builder.data_path)
     if (folder / "dataset_info.json").is_file():
         return []
@@ -135,7 +148,8 @@ def _ensure_prepared(builder: Any, dataset: str, *, quiet: bool) -> list[str]:
         instead = (
             f"there is version {', '.join(others)} (--dataset {builder.name}:VERSION); {instead}"
         )
-    unreachable = _unreachable_hosts(builder)
+    downloads = Path(download_dir or Path(builder.data_dir_root) / "downloads")
+    unreachable = unreachable_hosts(_missing_urls(builder, downloads))
     if unreachable:
         raise SourceError(
             f"{dataset} is not prepared in {str(folder)!r} and its download host "
@@ -143,12 +157,13 @@ def _ensure_prepared(builder: Any, dataset: str, *, quiet: bool) -> list[str]:
         )
     import tensorflow_datasets as tfds
 
+    quiet = quiet or not sys.stderr.isatty()
     try:
         if quiet:
             tfds.disable_progress_bar()
         # TFDS announces the download on stdout, which belongs to results.
         with contextlib.redirect_stdout(sys.stderr):
-            builder.download_and_prepare()
+            builder.download_and_prepare(download_dir=download_dir)
     except Exception as error:  # network, checksums, disk, missing packages, manual downloads
         raise SourceError(
             f"TFDS cannot prepare {dataset} in {str(folder)!r}: {_one_line(error)}; {instead}"
@@ -159,29 +174,15 @@ def _ensure_prepared(builder: Any, dataset: str, *, quiet: bool) -> list[str]:
     return [f"{dataset} was downloaded and prepared in {str(folder)!r}"]
 
 
-def _unreachable_hosts(builder: Any) -> list[str]:
-    """Return the hosts that files have yet to come from, if none of them answers.
-
-    Files that lie in TFDS's download folder already need no network.
-    """
-    import requests
+def _missing_urls(builder: Any, downloads: Path) -> list[str]:
+    """Return the URLs of the set's files that do not lie in TFDS's download folder yet."""
     from tensorflow_datasets.core.download import resource
 
-    downloads = Path(builder.data_dir_root) / "downloads"
-    missing: dict[str, str] = {}  # host → one URL of it
-    for url, info in (builder.url_infos or {}).items():
-        if not (downloads / resource.get_dl_fname(url, info.checksum)).exists():
-            missing.setdefault(urlsplit(url).netloc, url)
-    asked = list(missing)[:_HOSTS_ASKED]
-    for host in asked:
-        try:
-            requests.head(missing[host], timeout=_CONNECT_S, allow_redirects=False)
-        except requests.exceptions.ConnectionError:
-            continue
-        except requests.exceptions.RequestException:
-            pass  # the host answered, if strangely (or speaks another protocol): let TFDS try
-        return []
-    return asked
+    return [
+        url
+        for url, info in (builder.url_infos or {}).items()
+        if not (downloads / resource.get_dl_fname(url, info.checksum)).exists()
+    ]
 
 
 def _supervised_keys(builder: Any, dataset: str) -> tuple[str, str, tuple[str, ...]]:
@@ -210,13 +211,11 @@ def _encoded_split(builder: Any, split: str, image_key: str, label_key: str) -> 
         decoders = tfds.decode.PartialDecoding(
             {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
         )
-        first = 0
         for batch in read_builder(builder, split, (image_key, label_key), decoders):
-            count = len(batch[label_key])
-            yield np.arange(first, first + count), batch[label_key], list(batch[image_key])
-            first += count
+            yield batch[label_key].astype(np.int64), list(batch[image_key])
 
-    return EncodedSplit(builder.info.splits[split].num_examples, chunks, f"{split}[{{}}]".format)
+    info = builder.info.splits[split]
+    return EncodedSplit(info.num_examples, chunks, f"{split}[{{}}]".format, info.num_bytes)
 
 
 def _one_line(error: Exception) -> str:

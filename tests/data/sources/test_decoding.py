@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastcifar.data.sources.decoding import UnreadableImage, decode, measure
+from fastcifar.data.sources.decoding import NonSquare, UnreadableImage, decode, fit, measure
 
 
 def encode(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -73,6 +73,10 @@ def test_rgb_png_comes_back_as_it_was() -> None:
         pytest.param(Image.new("LA", (4, 4), (0, 51)), "PNG", (204,) * 3, id="grey-alpha"),
         pytest.param(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG", (1, 2, 3), id="1x1"),
         pytest.param(Image.new("RGB", (4, 4), (1, 2, 3)), "BMP", (1, 2, 3), id="bmp"),
+        pytest.param(Image.new("RGB", (4, 4), (1, 2, 3)), "TIFF", (1, 2, 3), id="tiff"),
+        pytest.param(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "TIFF", (255, 0, 0), id="tiff-k"),
+        pytest.param(Image.new("RGB", (4, 4), (90, 90, 90)), "WEBP", (90, 90, 90), id="webp"),
+        pytest.param(Image.new("RGB", (4, 4), (10, 200, 30)), "GIF", (10, 200, 30), id="gif"),
     ],
 )
 def test_every_readable_kind_becomes_rgb(
@@ -99,6 +103,32 @@ def test_other_shapes_are_cropped_at_the_centre() -> None:
         pixels, shape = decode(encode(turned), 4)
         assert (pixels == (0, 0, 255)).all()
         assert shape == (turned.height, turned.width)
+
+
+def test_padding_keeps_the_whole_image() -> None:
+    image = Image.new("RGB", (12, 4), "red")
+    image.paste("blue", (4, 0, 8, 4))
+    pixels, shape = decode(encode(image), 12, "pad")
+    assert shape == (4, 12)
+    np.testing.assert_array_equal(pixels[4:8], np.asarray(image))
+    assert (pixels[:4] == 0).all()
+    assert (pixels[8:] == 0).all()
+    turned, _ = decode(encode(image.transpose(Image.Transpose.ROTATE_90)), 6, "pad")
+    assert (turned[:, :2] == 0).all()
+    assert (turned[:, 4:] == 0).all()
+    assert turned[:, 2:4].any()
+    sliver, _ = decode(encode(Image.new("RGB", (1000, 1), "red")), 8, "pad")
+    assert (sliver[3] == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("non_square", ["crop", "pad"])
+def test_pixels_are_fitted_as_files_are(non_square: NonSquare) -> None:
+    image = noise(9, 14)
+    expected, _ = decode(encode(image), 6, non_square)
+    np.testing.assert_array_equal(fit(np.asarray(image), 6, non_square), expected)
+    grey = np.asarray(image)[..., 0]
+    np.testing.assert_array_equal(fit(grey, 9)[..., 0], fit(grey, 9)[..., 2])
+    assert fit(grey, 9).shape == (9, 9, 3)
 
 
 def test_shrinking_averages() -> None:
@@ -129,6 +159,9 @@ jpeg, png = encode(noise(32, 32), "JPEG"), encode(noise(32, 32))
             b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "not an image", id="eps"
         ),
         pytest.param(png_claiming(30_000, 30_000), "more than 67108864 pixels", id="30000"),
+        pytest.param(
+            encode(Image.new("F", (4, 4), 0.5), "TIFF"), "floating-point pixels", id="float"
+        ),
         pytest.param(png_claiming(9_000, 9_000), "more than 67108864 pixels", id="9000"),
     ],
 )

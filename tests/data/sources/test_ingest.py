@@ -1,4 +1,4 @@
-"""Ingest without a source: encoded images in memory, in and out of order."""
+"""Ingest without a source: encoded images in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastcifar.data.sources.ingest import Chunk, EncodedSplit, choose_storage_size, ingest
+from fastcifar.data.prepared import Key
+from fastcifar.data.sources.decode_pool import Chunk, workers_for
+from fastcifar.data.sources.delivery import deliver
+from fastcifar.data.sources.ingest import (
+    EncodedSet,
+    EncodedSplit,
+    ReadOptions,
+    choose_storage_size,
+)
 from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError
 
@@ -19,14 +27,14 @@ NAMES = ("cat", "dog")
 class Source:
     """Square images of given sizes, image k in shade k; counts how often it is read."""
 
-    def __init__(self, sizes: list[int], order: list[int] | None = None) -> None:
-        self.sizes, self.order, self.readings = sizes, order or list(range(len(sizes))), 0
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes, self.readings = sizes, 0
 
     def chunks(self) -> Iterator[Chunk]:
         self.readings += 1
-        for start in range(0, len(self.order), 4):
-            rows = np.array(self.order[start : start + 4])
-            yield rows, rows % 2, [self._png(row) for row in rows]
+        for start in range(0, len(self.sizes), 4):
+            rows = np.arange(start, min(start + 4, len(self.sizes)))
+            yield rows % 2, [self._png(row) for row in rows]
 
     def _png(self, row: int) -> bytes:
         buffer = io.BytesIO()
@@ -34,24 +42,17 @@ class Source:
         return buffer.getvalue()
 
     def split(self, count: int | None = None) -> EncodedSplit:
-        return EncodedSplit(count or len(self.sizes), self.chunks, str)
+        return EncodedSplit(len(self.sizes) if count is None else count, self.chunks, str)
 
 
 def run(storage_size: int | None = None, **sources: Source | EncodedSplit) -> Splits:
     encoded = {n: s.split() if isinstance(s, Source) else s for n, s in sources.items()}
-    return ingest(
-        encoded,
-        NAMES,
-        storage_size=storage_size,
-        seed=0,
-        skip_unreadable=False,
-        progress=None,
-        notes=["from the source"],
-    )
+    data = EncodedSet(encoded, NAMES, Key("a test", {}), ("from the source",))
+    return deliver(data, ReadOptions(storage_size=storage_size))
 
 
-def test_rows_decide_the_order_not_the_reading() -> None:
-    splits = run(train=Source([3] * 6, order=[5, 0, 3, 1, 4, 2]), test=Source([3] * 2))
+def test_the_order_is_that_of_the_source() -> None:
+    splits = run(train=Source([3] * 6), test=Source([3] * 2))
     assert splits.train.images[:, 0, 0, 0].tolist() == list(range(6))
     assert splits.train.labels.tolist() == [0, 1] * 3
     assert splits.notes == ("from the source",)
@@ -101,11 +102,29 @@ def test_the_default_size_is_the_median_of_the_shorter_sides(
     assert choose_storage_size(np.array(shapes)) == size
 
 
-def test_fewer_images_than_announced_are_an_error() -> None:
-    with pytest.raises(SourceError, match=r"says that it holds 9 images\. Received: 6"):
-        run(train=Source([3] * 6).split(count=9), test=Source([3] * 2))
+@pytest.mark.parametrize(("announced", "found"), [(3, "more"), (9, "6")])
+def test_another_number_of_images_than_announced_is_an_error(announced: int, found: str) -> None:
+    message = f"says that it holds {announced} images. Received: {found}"
+    with pytest.raises(SourceError, match=message):
+        run(train=Source([3] * 6).split(count=announced), test=Source([3] * 2))
 
 
 def test_a_split_without_images_is_an_error() -> None:
     with pytest.raises(SourceError, match="the test split must hold images"):
         run(train=Source([3] * 6), test=Source([]))
+
+
+def test_images_without_a_label_are_an_error() -> None:
+    def chunks() -> Iterator[Chunk]:
+        yield np.array([-1]), [np.zeros((3, 3, 3), np.uint8)]
+
+    with pytest.raises(SourceError, match="every image must have a label"):
+        run(train=Source([3] * 6), test=EncodedSplit(1, chunks, str))
+
+
+@pytest.mark.parametrize(
+    ("count", "encoded_bytes", "workers"),
+    [(600, 600 * 800, 1), (60_000, 60_000 * 800, 8), (2000, 2000 * 100_000, 8)],
+)
+def test_processes_are_started_where_they_pay(count: int, encoded_bytes: int, workers: int) -> None:
+    assert workers_for(count, encoded_bytes, cores=8) == workers

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from fastcifar.data.sources.ingest import ReadOptions
 from fastcifar.data.sources.synthetic import CLASS_NAMES, MAX_CLASSES, load_synthetic
 from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError
@@ -14,11 +15,15 @@ from fastcifar.errors import SourceError
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return load_synthetic(count=4000, seed=0)
+    return draw(4000, seed=0)
+
+
+def draw(count: int, seed: int) -> Splits:
+    return load_synthetic(count=count, options=ReadOptions(seed=seed))
 
 
 def test_same_seed_same_bytes_another_seed_others(splits: Splits) -> None:
-    again, other = load_synthetic(count=4000, seed=0), load_synthetic(count=4000, seed=1)
+    again, other = (draw(4000, seed) for seed in (0, 1))
     for name in ("train", "test"):
         split, same, different = (getattr(s, name) for s in (splits, again, other))
         assert split.images.tobytes() == same.images.tobytes()
@@ -81,7 +86,7 @@ def test_ten_thousand_images_take_less_than_five_seconds() -> None:
 
 def test_progress_reaches_the_end() -> None:
     seen: list[tuple[str, int, int]] = []
-    load_synthetic(count=3000, progress=lambda *report: seen.append(report))
+    load_synthetic(count=3000, options=ReadOptions(progress=lambda *report: seen.append(report)))
     assert seen[0] == ("drawing train", 1024, 3000)
     assert ("drawing train", 3000, 3000) in seen
     assert seen[-1] == ("drawing test", 600, 600)
@@ -107,7 +112,7 @@ def test_a_small_convnet_learns_it() -> None:
     import keras
 
     keras.utils.set_random_seed(0)
-    drawn = load_synthetic(seed=0)
+    drawn = load_synthetic()
     layers: list[keras.layers.Layer] = [keras.layers.Rescaling(1 / 127.5, offset=-1)]
     for filters in (24, 48, 96):
         layers += [

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fastcifar.data.sources import load
+from fastcifar.data.sources.ingest import ReadOptions
 from fastcifar.data.sources.tfds import load_tfds
 from fastcifar.errors import SourceError
 
@@ -88,9 +89,8 @@ def prepare(
 def test_a_prepared_set_is_read_as_it_is(tmp_path: Path, network_calls: list[str]) -> None:
     images = prepare(tmp_path)
     seen: list[tuple[str, int, int]] = []
-    splits = load_tfds(
-        dataset="tiny", data_path=str(tmp_path), progress=lambda *report: seen.append(report)
-    )
+    options = ReadOptions(progress=lambda *report: seen.append(report))
+    splits = load_tfds(dataset="tiny", data_path=str(tmp_path), options=options)
     np.testing.assert_array_equal(splits.train.images, images["train"])
     np.testing.assert_array_equal(splits.test.images, images["test"])
     assert splits.train.labels.tolist() == [0, 1, 2] * 15
@@ -149,7 +149,7 @@ def test_all_three_splits_are_used(tmp_path: Path) -> None:
 
 def test_train_alone_gives_a_tenth_to_test(tmp_path: Path) -> None:
     prepare(tmp_path, splits=("train",))
-    splits = load_tfds(dataset="tiny", data_path=str(tmp_path), seed=4)
+    splits = load_tfds(dataset="tiny", data_path=str(tmp_path), options=ReadOptions(seed=4))
     assert (len(splits.train), len(splits.test)) == (40, 5)
     assert "10% of train, class-balanced by seed 4" in splits.notes[0]
 

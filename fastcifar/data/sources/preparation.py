@@ -1,0 +1,83 @@
+"""`fastcifar prepare`: fetch, verify and lay out a data set once, for all runs that follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastcifar.data.sources.ingest import ReadOptions
+from fastcifar.errors import SourceError
+
+
+def prepare(
+    source: str,
+    *,
+    dataset: str = "cifar10",
+    data_path: str | None = None,
+    archive: str | None = None,
+    trust_archive: bool = False,
+    options: ReadOptions | None = None,
+) -> list[str]:
+    """Prepare a data set; return what was done and where it is, one line each.
+
+    - tfds: TFDS downloads and prepares the set, or prepares it from the archive given; then as
+      image_folder.
+    - image_folder: the images are decoded and laid out in the cache, where runs with the same
+      folder and options find them.
+    - keras: Keras downloads and verifies the set, which it reads faster than records.
+
+    Whatever was prepared before, and still fits, is left as it is.
+
+    Args:
+        source: tfds, image_folder or keras.
+        dataset: for tfds and keras: the set's name.
+        data_path: for tfds: its data folder; for image_folder: the folder or CSV.
+        archive: for tfds: the official archive of cifar10 or cifar100 in binary format.
+        trust_archive: accept an archive of another checksum; all that it holds is then checked.
+        options: how to read the images.
+
+    Raises:
+        SourceError: if the set cannot be had, or the disk refuses.
+    """
+    options = options or ReadOptions()
+    if archive is not None and source != "tfds":
+        raise SourceError(f"--archive is for prepare tfds. Received: prepare {source}")
+    if trust_archive and archive is None:
+        raise SourceError("--trust-archive needs the archive: add --archive FILE")
+    if source == "tfds":
+        return _prepare_tfds(dataset, data_path, archive, trust_archive, options)
+    if source == "image_folder":
+        if data_path is None:
+            raise SourceError(
+                "prepare image_folder needs --data-path DIR. Received: no --data-path"
+            )
+        from fastcifar.data.sources import delivery
+        from fastcifar.data.sources.decode_pool import start_ahead
+        from fastcifar.data.sources.image_folder import encoded_set
+
+        start_ahead()  # while the files are listed
+        data = encoded_set(Path(data_path).expanduser(), options)
+        return [*data.notes, *delivery.prepare(data, options)]
+    if source == "keras":
+        from fastcifar.data.sources.keras_datasets import load_keras
+
+        splits = load_keras(dataset, options)
+        count = len(splits.train) + len(splits.test)
+        return [f"{dataset} is in Keras' cache, verified: {count} images"]
+    raise SourceError(f"prepare takes tfds, image_folder or keras. Received: {source!r}")
+
+
+def _prepare_tfds(
+    dataset: str, data_path: str | None, archive: str | None, trust: bool, options: ReadOptions
+) -> list[str]:
+    from fastcifar.data.sources import delivery
+    from fastcifar.data.sources.tfds import encoded_set
+
+    done = []
+    if archive is not None:
+        from fastcifar.data.sources.cifar_archive import prepare_archive
+
+        done = prepare_archive(
+            dataset, archive, data_path=data_path, trust=trust, progress=options.progress
+        )
+    data = encoded_set(dataset, data_path, options)
+    return [*done, *data.notes, *delivery.prepare(data, options)]
