@@ -37,7 +37,7 @@ def test_32px_is_the_published_network():
     config = recipes.get("cifar10-32px")
     assert (config.model.depth, config.model.width, config.model.stem) == (50, 64, "imagenet")
     assert [phase.image_size for phase in config.phases] == [32]
-    assert config.optimizer.optimizer == "sgd"
+    assert config.optimizer.optimizer == "adamw"
 
 
 @pytest.mark.parametrize("ask", [recipes.get, recipes.describe])
