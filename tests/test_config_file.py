@@ -57,6 +57,8 @@ def values(name: str, hint) -> st.SearchStrategy:
     options = typing.get_args(hint)
     if name == "steps_per_call":
         return st.just("auto") | st.integers(1, 10**6).map(str)
+    if name == "memory_budget":
+        return st.just("auto") | st.integers(1, 512).map("{}GB".format)
     if typing.get_origin(hint) is Literal:
         return st.sampled_from(options)
     if type(None) in options:
