@@ -8,15 +8,16 @@ from fastcifar.bench.augmentation import names, rates
 PLAN = rates.RatesPlan(source_size=32, image_size=32, global_batch_size=32)
 
 
+@pytest.mark.parametrize("xla", [False, True])
 @pytest.mark.parametrize("policy", ["standard", "trivial", "mixup"])
-def test_a_policy_of_ours(benchmark, policy):
-    measured = rates.ours(policy, get(policy), PLAN)
+def test_a_policy_of_ours(benchmark, policy, xla):
+    measured = rates.ours(policy, get(policy), PLAN, xla=xla)
     assert measured.check() == "ok"
     benchmark(measured.run)
 
 
 @pytest.mark.parametrize("library", names.LIBRARIES)
 def test_standard_by_layers(benchmark, library):
-    measured = rates.theirs("standard", get("standard"), library, PLAN)
+    measured = rates.theirs("standard", get("standard"), library, PLAN, xla=False)
     assert measured.check() == "ok"
     benchmark(measured.run)

@@ -118,31 +118,29 @@ def _any_rows(record: Record) -> str:
 def _libraries(record: Record) -> str:
     """A line for each operation or policy; what differs or fails is noted below."""
     notes = _Notes()
+    section = record.rows[0].name.partition("/")[0]
     lines = []
+    compared = False
     for name in dict.fromkeys(row.name.split("/")[1] for row in record.rows):
-        section = record.rows[0].name.partition("/")[0]
-        rows = {
-            library: record.row(names.row_name(section, name, library))
-            for library in (names.OURS, *names.LIBRARIES)
-        }
-        ours = rows[names.OURS]
+        whose = {w: names.row_name(section, name, w) for w in (names.OURS, *names.LIBRARIES)}
+        ours = record.row(whose[names.OURS])
         if ours is None:
             continue
-        ratios = [
-            ours.ratios.get(names.row_name(section, name, library)) for library in names.LIBRARIES
-        ]
+        ratios = [ours.ratios.get(whose[library]) for library in names.LIBRARIES]
+        plain = [ratio for to, ratio in ours.ratios.items() if to not in whose.values()]
+        compared = compared or bool(plain)
         lines.append(
             [
                 f"`{name}`",
-                *(_rate(row, notes) for row in rows.values()),
+                *(_rate(record.row(row), notes) for row in whose.values()),
                 *(_interval(ratio) for ratio in ratios),
-                " / ".join(_compiles(row, notes) for row in rows.values()),
+                *(_interval(ratio) for ratio in plain),
                 str(ours.images_per_s.n) if ours.images_per_s else "",
             ]
         )
     header = ["", *(f"{library}, images/s" for library in (names.OURS, *names.LIBRARIES))]
     header += [f"× {library}" for library in names.LIBRARIES]
-    header += ["compiles: ours / KerasCV / Keras", "n"]
+    header += [*["× uncompiled"] * compared, "n"]
     return "\n\n".join([markdown(header, lines), *notes.lines()])
 
 
@@ -172,18 +170,12 @@ def _rate(row: Row | None, notes: _Notes) -> str:
     if row is None:
         return "-"
     if row.images_per_s is None:
-        what = "error" if row.error is not None else row.check.partition(":")[0]
-        return f"{what} ({notes.mark(row.error or row.check)})"
+        if row.error is not None:
+            return f"error ({notes.mark(row.error)})"
+        what, _, why = row.check.partition(": ")
+        return f"{'no' if what == 'not applicable' else what} ({notes.mark(why)})"
     differs = row.figures.get("differs")
     return f"{row.images_per_s.median:,.0f}" + (f" ({notes.mark(differs)})" if differs else "")
-
-
-def _compiles(row: Row | None, notes: _Notes) -> str:
-    said = row.figures.get("compiles") if row else None
-    if said is None:
-        return "-"
-    answer, _, why = said.partition(": ")
-    return f"{answer} ({notes.mark(why)})" if why else answer
 
 
 def _interval(ratio: Estimate | None) -> str:
@@ -238,6 +230,8 @@ def _percent(share: Estimate | None) -> str:
 _LAYOUTS = {
     names.OPERATIONS: _libraries,
     names.POLICIES: _libraries,
+    names.compiled(names.OPERATIONS): _libraries,
+    names.compiled(names.POLICIES): _libraries,
     names.INPUT: _ways_of_input,
     names.STEP: _shares_of_step,
 }

@@ -52,7 +52,7 @@ def test_end_to_end(tmp_path, capsys):
     assert found.command == f"fastcifar bench augment {' '.join(arguments)}"
     assert (found.config["image_size"], found.config["only"]) == (8, "Flip")
     assert found.environment["versions"]["keras-cv"]
-    assert len(found.rows) == 3
+    assert len(found.rows) == 6
     printed = capsys.readouterr().out
     assert "| `Flip` |" in printed
     assert str(out) in printed

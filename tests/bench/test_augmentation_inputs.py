@@ -28,6 +28,8 @@ def test_all_ways_with_their_ratios(short):
         "input/map",
         "input/device_float32",
         "input/device_bfloat16",
+        "input/xla_float32",
+        "input/xla_bfloat16",
         "input/copy_float32",
         "input/copy_bfloat16",
     ]
@@ -35,6 +37,7 @@ def test_all_ways_with_their_ratios(short):
     assert {row.error for row in rows.values()} == {None}
     ours = rows["input/device_bfloat16"]
     assert list(ours.ratios) == ["input/map", "input/copy_bfloat16"]
+    assert rows["input/xla_bfloat16"].ratios.keys() == ours.ratios.keys()
     assert ours.figures["bytes_per_image"] == 12 * 12 * 3 * 2
     assert rows["input/map"].figures["bytes_per_image"] == 12 * 12 * 3 * 4
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fastcifar.augment.policies import get
 from fastcifar.bench import measure
 from fastcifar.bench.augmentation import names, rates
 from fastcifar.bench.augmentation.rates import RatesPlan, measure_rates
@@ -28,23 +29,23 @@ def measured(*only):
 
 
 def test_operations_and_policies_against_the_layers(short):
-    rows = measured("Translate", "standard")
+    rows = measured("Translate", "cutout")
     assert list(rows) == [
-        "operations/Translate/fastcifar",
-        "operations/Translate/KerasCV",
-        "operations/Translate/Keras",
-        "policies/standard/fastcifar",
-        "policies/standard/KerasCV",
-        "policies/standard/Keras",
+        f"{section}{compiled}/{name}/{whose}"
+        for section, name in (("operations", "Translate"), ("policies", "cutout"))
+        for compiled in ("", "_xla")
+        for whose in ("fastcifar", "KerasCV", "Keras")
     ]
-    ours, keras_cv, _ = list(rows.values())[:3]
+    ours, keras_cv, _, compiled, not_compiled, _ = list(rows.values())[:6]
     assert list(ours.ratios) == list(rows)[1:3]
     assert ours.images_per_s.n == 2
-    assert ours.figures["compiles"] == "yes"
-    assert ours.figures["xla"] is False  # on a CPU
-    assert keras_cv.figures["compiles"] == "no: ImageProjectiveTransformV3 has no XLA kernel"
+    assert keras_cv.images_per_s is not None
     assert keras_cv.ratios == {}
-    assert "one offset" in rows["policies/standard/Keras"].figures["differs"]
+    assert list(compiled.ratios) == ["operations/Translate/fastcifar"]
+    assert not_compiled.check == "not applicable: ImageProjectiveTransformV3 has no XLA kernel"
+    keras = "policies_xla/cutout/Keras"
+    assert "inside the image" in rows[keras].figures["differs"]
+    assert keras in rows["policies_xla/cutout/fastcifar"].ratios
 
 
 def test_a_layer_with_a_wrong_answer_shows_no_number(short):
@@ -52,6 +53,7 @@ def test_a_layer_with_a_wrong_answer_shows_no_number(short):
     wrong = rows["operations/Saturation/Keras"]
     assert wrong.check.startswith("failed: values must lie in 0..255. Received: -")
     assert wrong.images_per_s is None
+    assert rows["operations_xla/Saturation/Keras"].images_per_s is None
     assert rows["operations/Saturation/fastcifar"].images_per_s is not None
 
 
@@ -59,7 +61,10 @@ def test_ours_with_a_wrong_answer_shows_no_number(short, monkeypatch):
     right = rates.our_function
 
     def mirrored(*arguments):
-        return lambda images, labels: (right(*arguments)(images, labels)[0][:, :, ::-1], labels)
+        def function(images, labels, *keys):
+            return right(*arguments)(images, labels, *keys)[0][:, :, ::-1], labels
+
+        return function
 
     monkeypatch.setattr(rates, "our_function", mirrored)
     rows = measured("Translate")
@@ -86,6 +91,43 @@ def test_ratios_are_of_rates_on_the_same_clock(monkeypatch):
     ours = rows["operations/Flip/fastcifar"]
     assert ours.images_per_s.median == 10
     assert ours.ratios["operations/Flip/Keras"].median == pytest.approx(2.5)
+
+
+def test_one_that_is_too_slow_takes_no_time_from_the_others(monkeypatch):
+    clock = Clock()
+
+    class Fake(rates.Measured):
+        def check(self):
+            self.slow = self.name.endswith("Keras")
+            return "ok"
+
+        def run(self):
+            clock.now += 10.0 if self.slow else 1.0
+            return 10.0
+
+    monkeypatch.setattr(rates, "Measured", Fake)
+    monkeypatch.setattr(measure, "interleave", functools.partial(measure.interleave, clock=clock))
+    rows = Rows()
+    measure_rates(RatesPlan(seconds=40.0, only=("Flip",)), rows)
+    assert rows["operations/Flip/fastcifar"].images_per_s.n == 10  # of four that take turns
+    assert rows["operations/Flip/Keras"].images_per_s.median == 1
+    assert rows["operations/Flip/Keras"].images_per_s.n == 2
+    assert list(rows["operations/Flip/fastcifar"].ratios) == ["operations/Flip/KerasCV"]
+
+
+def test_one_that_cannot_be_made_is_an_error_of_its_row(short, monkeypatch):
+    monkeypatch.setattr(rates.peers, "make", lambda *arguments: 1 / 0)
+    rows = measured("Flip")
+    assert rows["operations/Flip/Keras"].error == "ZeroDivisionError: division by zero"
+    assert rows["operations/Flip/fastcifar"].images_per_s is not None
+
+
+def test_the_numbers_that_are_drawn_are_part_of_what_is_timed():
+    traced = tf.function(rates.our_function(get("flip"), 8))
+    images, labels, seed, positions = rates.held_batch(PLAN)
+    first, other = (traced(images, labels, seed, positions + 8 * i)[0].numpy() for i in range(2))
+    assert (first != other).any()
+    assert traced.experimental_get_tracing_count() == 1
 
 
 def test_all_operations_and_policies_are_measured():
@@ -115,10 +157,10 @@ def test_why_a_function_does_not_compile():
 
     images = tf.zeros([1, 4, 4, 3])
     said = rates.why_not_compiled(lambda: crops(images))
-    assert said == "no: CropAndResize has no XLA kernel"
+    assert said == "CropAndResize has no XLA kernel"
 
     def refuses():
         raise ValueError("a b c d e f g h i j k l")
 
-    assert rates.why_not_compiled(refuses) == "no: a b c d e f g h i j"
+    assert rates.why_not_compiled(refuses) == "a b c d e f g h i j"
     assert rates.why_not_compiled(lambda: images) == ""

@@ -31,17 +31,18 @@ AUGMENT = made(
         "operations/Flip/fastcifar",
         rate(20_000),
         ratios={"operations/Flip/KerasCV": Estimate(2.0, 1.9, 2.1, 5)},
-        figures={"compiles": "yes"},
     ),
-    Row(
-        "operations/Flip/KerasCV",
-        rate(10_000),
-        figures={"compiles": "no: Crop has no XLA kernel", "differs": "one draw; inside"},
-    ),
+    Row("operations/Flip/KerasCV", rate(10_000), figures={"differs": "one draw; inside"}),
     Row("operations/Flip/Keras", check="failed: values must lie in 0..255"),
-    Row("operations/Invert/fastcifar", rate(30_000), figures={"compiles": "yes"}),
+    Row("operations/Invert/fastcifar", rate(30_000)),
     Row("operations/Invert/KerasCV", error="ValueError: a | b"),
-    Row("policies/flip/fastcifar", rate(9), figures={"compiles": "yes"}),
+    Row(
+        "operations_xla/Flip/fastcifar",
+        rate(50_000),
+        ratios={"operations/Flip/fastcifar": Estimate(2.5, 2.4, 2.6, 5)},
+    ),
+    Row("operations_xla/Flip/KerasCV", check="not applicable: Crop has no XLA kernel"),
+    Row("policies/flip/fastcifar", rate(9)),
     Row("input/map", rate(1_000), figures={"bytes_per_image": 600_000}),
     Row(
         "input/device_float32",
@@ -53,7 +54,14 @@ AUGMENT = made(
         figures={"bytes_per_image": 600_000},
     ),
     Row("transform/standard", rate(2_000)),
-    Row("step/standard", rate(200.0), ratios={"transform/standard": Estimate(0.1, 0.09, 0.112, 5)}),
+    Row(
+        "step/standard",
+        rate(200.0),
+        ratios={
+            "transform/standard": Estimate(0.1, 0.09, 0.112, 5),
+            "step/none": Estimate(0.9, 0.85, 1.02, 5),
+        },
+    ),
 )
 
 
@@ -64,14 +72,18 @@ def lines(section):
 def test_operations_against_libraries():
     header, _, flip, invert, *rest = lines("operations")
     assert header.startswith("|  | fastcifar, images/s | KerasCV, images/s | Keras, images/s |")
-    assert flip == (
-        "| `Flip` | 20,000 | 10,000 (a, b) | failed (c) | 2.00 [1.90, 2.10] |  "
-        "| yes / no (d) / - | 5 |"
+    assert flip == ("| `Flip` | 20,000 | 10,000 (a, b) | failed (c) | 2.00 [1.90, 2.10] |  | 5 |")
+    assert invert == "| `Invert` | 30,000 | error (d) | - |  |  | 5 |"
+    assert rest[1] == (
+        "(a) one draw. (b) inside. (c) values must lie in 0..255. (d) ValueError: a | b."
     )
-    assert invert == "| `Invert` | 30,000 | error (e) | - |  |  | yes / - / - | 5 |"
-    notes = rest[1]
-    assert notes.startswith("(a) one draw. (b) inside. (c) failed: values must lie in 0..255.")
-    assert "(d) Crop has no XLA kernel. (e) ValueError: a | b." in notes
+
+
+def test_what_does_not_compile_says_why():
+    header, _, flip, _, notes, *_ = lines("operations_xla")
+    assert header.endswith("| × KerasCV | × Keras | × uncompiled | n |")
+    assert flip == "| `Flip` | 50,000 | no (a) | - |  |  | 2.50 [2.40, 2.60] | 5 |"
+    assert notes == "(a) Crop has no XLA kernel."
 
 
 def test_ways_of_input():

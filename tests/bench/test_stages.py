@@ -131,7 +131,7 @@ def test_a_slow_stage_is_found_with_its_size_and_named(monkeypatch, stage, slow,
     rows = measure(monkeypatch, slow)
     assert {row.error for row in rows.values()} == {None}
     took = {name: row.figures["us_per_image"] for name, row in rows.items() if row.figures}
-    # A sleep never ends early, but on a busy machine it ends late; made-up laps test the arithmetic.
+    # A sleep never ends early, but on a busy machine late; made-up laps test the arithmetic.
     assert 0.7 * SLEEP_US <= took[stage] <= 2.5 * SLEEP_US
     for other in {"order", "resize", "augment", "forward", "backward", "update"} - {stage}:
         assert took[other] < 0.5 * took[stage]

@@ -1,6 +1,7 @@
 """`standard` on batches on the device, against the same on each image in `tf.data.map`.
 
     input/device_DTYPE   the real pipeline's uint8 batches, augmented and resized by the policy
+    input/xla_DTYPE      the same with the policy compiled by XLA
     input/map            flip, pad and crop, cutout (and resize) as `tf.data` users write them, on
                          each image on all cores, then batched; float32
     input/copy_DTYPE     a finished batch written again: its bytes read, as many allocated and
@@ -24,7 +25,7 @@ from fastcifar.augment.build import build
 from fastcifar.bench import measure
 from fastcifar.bench.augmentation import references
 from fastcifar.bench.augmentation.names import INPUT, row_name
-from fastcifar.bench.augmentation.rates import judge_images, on_gpu
+from fastcifar.bench.augmentation.rates import judge_images
 from fastcifar.bench.measure import Contender, Lap
 from fastcifar.bench.numbered import CLASSES, numbered_split
 from fastcifar.bench.record import OK
@@ -69,14 +70,16 @@ class InputPlan:
 def measure_input(plan: InputPlan, runtime: Runtime, put: Callable[..., None]) -> None:
     """Measure all ways, interleaved; `put(*rows)` receives all rows after every round."""
     dtypes = list(dict.fromkeys(["float32", runtime.compute_dtype]))
-    contenders = [_mapped(plan), *(_on_device(plan, runtime, dtype) for dtype in dtypes)]
+    contenders = [_mapped(plan)]
+    for xla in (False, True):
+        contenders += [_on_device(plan, runtime, dtype, xla) for dtype in dtypes]
     contenders += [_copy(plan, dtype) for dtype in dtypes]
 
     def report(laps: dict[str, Lap]) -> None:
         rows = []
         for name in laps:
             dtype = "float32" if name == MAP else name.rpartition("_")[2]
-            on_device = name == device_name(dtype)
+            on_device = name in (device_name(dtype, xla=False), device_name(dtype, xla=True))
             rows.append(
                 measure.row(
                     laps,
@@ -91,9 +94,9 @@ def measure_input(plan: InputPlan, runtime: Runtime, put: Callable[..., None]) -
     measure.interleave(contenders, seconds=plan.seconds, rounds=plan.rounds, after_round=report)
 
 
-def device_name(dtype: str) -> str:
+def device_name(dtype: str, *, xla: bool) -> str:
     """The row of the batched augmentation on the device."""
-    return row_name(INPUT, f"device_{dtype}")
+    return row_name(INPUT, f"{'xla' if xla else 'device'}_{dtype}")
 
 
 def copy_name(dtype: str) -> str:
@@ -197,7 +200,7 @@ def _mapped(plan: InputPlan) -> Contender:
     return Contender(MAP, lambda: piece.run(), check=check, before=lambda: piece.drain())
 
 
-def _on_device(plan: InputPlan, runtime: Runtime, dtype: str) -> Contender:
+def _on_device(plan: InputPlan, runtime: Runtime, dtype: str, xla: bool) -> Contender:
     split = numbered_split(plan.images, plan.source_size)
     size = (plan.image_size, plan.image_size)
     augment = build(POLICY, image_size=size, num_classes=CLASSES, dtype=dtype)
@@ -223,12 +226,11 @@ def _on_device(plan: InputPlan, runtime: Runtime, dtype: str) -> Contender:
             prefetch=_PREFETCH,
         )
         device = pipeline.to_devices(batches, runtime.strategy, _PREFETCH)
-        compiled = tf.function(augmented, jit_compile=True) if on_gpu() else augmented
-        piece = _Piece(plan, device, compiled)
+        piece = _Piece(plan, device, tf.function(augmented, jit_compile=True) if xla else augmented)
         piece.calibrate()
         return found
 
-    name = device_name(dtype)
+    name = device_name(dtype, xla=xla)
     return Contender(name, lambda: piece.run(), check=check, before=lambda: piece.drain())
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 from fastcifar.augment import operations as op
 from fastcifar.augment import policies
 
-# What can be asked for; `operations` gives two sections of rows, and `step` too.
-PARTS = ("operations", "input", "step")
-OPERATIONS, POLICIES, INPUT, TRANSFORM, STEP = SECTIONS = (
-    *("operations", "policies", "input", "transform", "step"),
+PARTS = ("operations", "input", "step")  # what can be asked for
+OPERATIONS, POLICIES, INPUT, TRANSFORM, STEP = (
+    "operations",
+    "policies",
+    "input",
+    "transform",
+    "step",
 )
 OURS, KERAS_CV, KERAS = "fastcifar", "KerasCV", "Keras"
 LIBRARIES = (KERAS_CV, KERAS)
@@ -20,6 +23,11 @@ LIBRARIES = (KERAS_CV, KERAS)
 def row_name(*parts: str) -> str:
     """The name of a row."""
     return "/".join(parts)
+
+
+def compiled(section: str) -> str:
+    """The section of the same operations or policies, compiled by XLA."""
+    return f"{section}_xla"
 
 
 def subjects() -> dict[str, tuple[str, policies.Policy]]:
@@ -34,8 +42,8 @@ def subjects() -> dict[str, tuple[str, policies.Policy]]:
         leaf = isinstance(kind, type) and issubclass(kind, op.Operation)
         if leaf and not kind.__subclasses__() and kind is not op.KerasCV:
             found[name] = (OPERATIONS, policies.Policy(name, (_always(kind),)))
-    compiled = {name: policy for name, policy in policies.POLICIES.items() if policy.compiled}
-    return found | {name: (POLICIES, policy) for name, policy in compiled.items()}
+    ours = {name: policy for name, policy in policies.POLICIES.items() if policy.compiled}
+    return found | {name: (POLICIES, policy) for name, policy in ours.items()}
 
 
 def _always(kind: type[op.Operation]) -> op.Operation:

@@ -51,8 +51,11 @@ class Layers:
     mixes: bool
     image_size: tuple[int, int]
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Map images [B, h, w, 3], 0..255, and float32 labels [B, C] to float32 of both."""
+    def __call__(self, images: Any, labels: Any, *keys: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Map images [B, h, w, 3], 0..255, and float32 labels [B, C] to float32 of both.
+
+        `keys`, seed and positions, have no influence: layers draw as they like.
+        """
         images, labels = tf.cast(images, tf.float32), tf.convert_to_tensor(labels)
         for layer in self.layers:
             if self.mixes:

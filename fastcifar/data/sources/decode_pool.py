@@ -121,7 +121,7 @@ class DecodePool:
         except BrokenProcessPool as error:
             raise SourceError(
                 "a process that decodes images was ended from outside, perhaps for want of memory: "
-                "free some, or set --workers 1"
+                "free some, or let `fastcifar prepare` do it with --workers 1"
             ) from error
 
 

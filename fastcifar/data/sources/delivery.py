@@ -60,14 +60,14 @@ def deliver(data: EncodedSet, options: ReadOptions) -> Splits:
         SourceError: if files are unreadable and may not be skipped, or the disk refuses.
     """
     folder, notes = data.key.folder(), list(data.notes)
-    stale = _why_not_current(folder, data.key)
-    if stale == []:
+    current, stale = _look_up(folder, data.key)
+    if current:
         return complete(open_prepared(folder, options), options.seed, notes)
     size = options.storage_size or guess_size(data)
     try:
         if not fits(data.decoded_bytes(size), options.memory_budget):
             raise _TooLarge(size)
-        return _decode_into_memory(data, options, size, [*notes, *(stale or ())])
+        return _decode_into_memory(data, options, size, [*notes, *stale])
     except _TooLarge as large:
         size = large.size
     notes += prepare(data, options, size)
@@ -94,15 +94,15 @@ def prepare(data: EncodedSet, options: ReadOptions, size: int | None = None) -> 
             options.progress("waiting for another process that prepares this set", 0, 1)
 
     with prepared.locked(folder, say_waiting):
-        stale = _why_not_current(folder, data.key)
-        if stale == []:
+        current, stale = _look_up(folder, data.key)
+        if current:
             return [f"prepared already in {str(folder)!r}"]
         try:
             with prepared.written_whole(folder) as partial:
                 _write(data, options, size, partial)
         except OSError as error:
             raise prepared.refused(folder, error) from error
-    return [*(stale or ()), f"prepared in {str(folder)!r}"]
+    return [*stale, f"prepared in {str(folder)!r}"]
 
 
 def open_prepared(folder: Path, options: ReadOptions) -> tuple[dict[str, Examples], Manifest]:
@@ -151,23 +151,19 @@ def complete(found: tuple[dict[str, Examples], Manifest], seed: int, notes: list
     return Splits(splits["train"], splits["test"], splits.get("validation"), tuple(notes))
 
 
-def _why_not_current(folder: Path, key: Key) -> list[str] | None:
-    """Say why `folder` does not hold the set of `key` any more.
-
-    Returns:
-        An empty list if it holds it, None if it never did, or else a note.
-    """
+def _look_up(folder: Path, key: Key) -> tuple[bool, list[str]]:
+    """Return whether `folder` holds the set of `key`, and a note if it did but does no more."""
     if not prepared.holds_prepared(folder):
-        return None
+        return False, []
     try:
         prepared.read(folder)
         changed = prepared.changes(folder, key.files)
     except (SourceError, OSError, ValueError) as error:
         # What the cache holds is ours: it is made anew, not reported as the user's mistake.
-        return [f"what was prepared before is not used: {error}"]
+        return False, [f"what was prepared before is not used: {error}"]
     if changed is None:
-        return []
-    return [f"{key.origin} has changed since it was prepared: {changed}"]
+        return True, []
+    return False, [f"{key.origin} has changed since it was prepared: {changed}"]
 
 
 def _decode_into_memory(

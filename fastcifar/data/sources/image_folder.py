@@ -4,9 +4,9 @@
     ROOT/CLASS/*.jpg            everything is train
     ROOT/labels.csv             columns file, label and perhaps split
 
-Whatever `tfds.ImageFolder` takes is taken, and gives the same labels; beyond it other formats,
-nested classes and a lone folder. The files are opened here, not by TFDS: it knows JPEG and PNG
-only, stops at the first file that it cannot open, and takes 50 µs to hand over a file, where
+The first is the layout of `tfds.ImageFolder`, and gives the same labels; beyond it there are other
+formats, nested classes and a lone folder. The files are opened here, not by TFDS: it knows JPEG and
+PNG only, stops at the first file that it cannot open, and takes 50 µs to hand over a file, where
 opening it in the process that decodes it takes 7.
 
 A folder that `fastcifar prepare` has made may be named instead; then the images it was made from

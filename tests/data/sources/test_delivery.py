@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastcifar.data import prepared
+from fastcifar.data import prepared, records
 from fastcifar.data.records import RecordSplit
 from fastcifar.data.sources import decode_pool, delivery, load
 from fastcifar.data.sources.image_folder import encoded_set, load_image_folder
@@ -136,19 +136,43 @@ def test_what_fits(decoded: int, budget: int | None, ok: bool) -> None:
     assert delivery.fits(decoded, budget) is ok
 
 
-def test_a_guess_of_the_size_that_was_too_small_ends_on_disk(tmp_path: Path) -> None:
-    """The first 64 images fit; that the set does not is known at its end."""
-    for number in range(200):
-        side = 2 if number < 64 else 20
-        path = tmp_path / ("a" if number < 100 else "b") / f"{number:03}.png"
+def write_numbered(folder: Path, first_side: int, other_side: int) -> None:
+    """Write 600 images that tell their number, of which the first are of another size."""
+    for number in range(600):
+        side = first_side if number < 270 else other_side
+        path = folder / ("a" if number < 300 else "b") / f"{number:03}.png"
         path.parent.mkdir(exist_ok=True)
-        Image.new("RGB", (side, side), (number, 0, 0)).save(path)
-    splits = load_image_folder(str(tmp_path), ReadOptions(memory_budget=100_000))
+        Image.new("RGB", (side, side), (number % 256, number // 256, 0)).save(path)
+
+
+def numbers(splits: Splits) -> set[int]:
+    images = np.concatenate([split.in_memory().images for split in splits.all()])
+    return {256 * int(green) + int(red) for red, green, _ in images[:, 0, 0]}
+
+
+def test_a_guess_of_the_size_that_was_too_small_ends_on_disk(tmp_path: Path) -> None:
+    """The first images, from which the size is guessed, fit into memory; all of them do not."""
+    write_numbered(tmp_path, first_side=2, other_side=20)
+    seen = []
+    options = ReadOptions(memory_budget=100_000, progress=lambda *report: seen.append(report[0]))
+    splits = load_image_folder(str(tmp_path), options)
     assert isinstance(splits.train, RecordSplit)
     assert splits.train.image_shape == (20, 20, 3)
-    whole = splits.in_memory()
-    found = {image[0, 0, 0] for split in whole.all() for image in split.in_memory().images}
-    assert found == set(range(200))
+    assert seen[0] == seen[-1] == "decoding train"  # once into memory, in vain, and once onto disk
+    assert numbers(splits) == set(range(600))
+
+
+def test_nothing_is_left_of_a_guess_that_was_too_large(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_numbered(tmp_path, first_side=20, other_side=2)
+    monkeypatch.setattr(records, "_SHARD_BYTES", 50_000)  # several shards, and then one
+    prepare(tmp_path)
+    (made,) = prepared_folders(cache)
+    assert not list(made.glob("*.partial"))
+    splits = load_image_folder(str(tmp_path))
+    assert splits.train.image_shape == (2, 2, 3)
+    assert numbers(splits) == set(range(600))
 
 
 def test_without_a_test_folder_the_hold_out_is_that_of_memory(folder: Path) -> None:

@@ -69,6 +69,19 @@ def test_real_images_are_pillows_pixels_and_the_same_each_time(real_images_dir: 
     assert first.notes == ()
 
 
+def test_labels_are_those_of_tfds_image_folder(real_images_dir: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    builder = tfds.ImageFolder(str(real_images_dir))
+    splits = load_image_folder(str(real_images_dir))
+    assert tuple(builder.info.features["label"].names) == splits.class_names
+    for name in ("train", "test"):
+        split = getattr(splits, name)
+        examples = tfds.as_numpy(builder.as_dataset(split=name, shuffle_files=False))
+        files = {e["image/filename"].decode(): int(e["label"]) for e in examples}
+        assert [files[path] for path in sorted(files)] == split.labels.tolist()
+
+
 def test_processes_change_nothing(real_images_dir: Path) -> None:
     alone, shared = (
         load_image_folder(str(real_images_dir / "test"), ReadOptions(workers=workers))
