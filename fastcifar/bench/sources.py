@@ -41,7 +41,9 @@ def main() -> int:
     parser.add_argument("--archive", help="an archive of CIFAR-10 in the official layout")
     parser.add_argument("--out", default="runs/bench-sources.json")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--use", help=argparse.SUPPRESS)  # a child: one use, as JSON on stdout
+    # A child: one use, as JSON on stdout; what is prepared once is there already `--again`.
+    parser.add_argument("--use", help=argparse.SUPPRESS)
+    parser.add_argument("--again", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.use:
         print(json.dumps(_CHILDREN[given.use](given)))
@@ -64,7 +66,8 @@ def _rows(given: argparse.Namespace) -> Iterator[Row]:
             continue
         with tempfile.TemporaryDirectory(prefix="fastcifar-bench-") as cache:
             try:
-                first, second = (_in_a_process(name, given, cache) for _ in range(2))
+                first = _in_a_process(name, given, cache)
+                second = _in_a_process(name, given, cache, "--again")
             except RuntimeError as error:
                 if "cannot be reached" in str(error):
                     yield Row(name, check="not applicable: not downloaded, and no network")
@@ -94,8 +97,8 @@ def _rows(given: argparse.Namespace) -> Iterator[Row]:
         yield Row(one, spread(mine), ratios={other: paired_ratio(mine, theirs)})
 
 
-def _in_a_process(name: str, given: argparse.Namespace, cache: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", __spec__.name, str(given.folder), "--use", name]
+def _in_a_process(name: str, given: argparse.Namespace, cache: str, *again: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", __spec__.name, str(given.folder), "--use", name, *again]
     command += ["--rounds", str(given.rounds)]
     if given.archive:
         command += ["--archive", given.archive]
@@ -126,9 +129,9 @@ def _measured_use(config: dict[str, Any], given: argparse.Namespace) -> dict[str
     prepared = config.pop("prepared", False)
     data = DataConfig(**config)
     began = time.perf_counter()
-    if data.source == "tfds":
+    if data.source == "tfds" and not given.again:
         prepare_archive("cifar10", given.archive, data_path=data.data_path, trust=True)
-    if prepared:
+    if prepared and not given.again:
         prepare(data.source, data_path=data.data_path)
     splits = load_splits(data, seed=0)
     use_s = time.perf_counter() - began
