@@ -11,6 +11,7 @@ from fastcifar.bench.measure import Contender, seconds_of
 from fastcifar.bench.pipelines import consumer
 from fastcifar.bench.record import OK
 from fastcifar.bench.subject import Subject
+from fastcifar.data.pipeline import batches_ahead
 from fastcifar.training.phase import host_batches
 
 
@@ -42,7 +43,8 @@ def input_contender(name: str, subject: Subject, share: float, *, transformed: b
 
     def drain() -> None:
         # What was prepared while others were measured would come for nothing.
-        for _ in range(subject.config.data.prefetch):
+        data = subject.config.data
+        for _ in range(batches_ahead(prefetch=data.prefetch, parallel_map=data.parallel_map)):
             next(iterator)
 
     def calibrate() -> str:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from fastcifar.bench.measure import seconds_of
 from fastcifar.bench.record import OK
 from fastcifar.config import RunConfig
+from fastcifar.data.pipeline import batches_ahead
 from fastcifar.training.phase import Phase, build_step, open_batches, plan
 from fastcifar.training.preparation import Prepared
 from fastcifar.training.step import StepMetrics, TrainStep, read_metrics
@@ -98,8 +99,10 @@ class Driver:
         self._step = step
         self._batches = batches
         self._global_batch_size = subject.config.global_batch_size
-        # As many again wait on a device that has a memory of its own.
-        self._prefetched = 2 * subject.config.data.prefetch
+        # As many as are prefetched wait once more on a device that has a memory of its own.
+        data = subject.config.data
+        ahead = batches_ahead(prefetch=data.prefetch, parallel_map=data.parallel_map)
+        self._prefetched = ahead + data.prefetch
         self._next = 0
         self.steps = 1
         self.last: StepMetrics | None = None

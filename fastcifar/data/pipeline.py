@@ -183,6 +183,14 @@ def to_devices(dataset: tf.data.Dataset, strategy: Any, prefetch: int = 2) -> An
     return strategy.distribute_datasets_from_function(lambda context: dataset, options)
 
 
+def batches_ahead(*, prefetch: int, parallel_map: int) -> int:
+    """At most so many batches of `train_batches` are finished before they are asked for.
+
+    Those of the prefetch buffer, and of a parallel map the ones it works on and the ones it holds.
+    """
+    return prefetch + (2 * parallel_map if parallel_map > 1 else 0)
+
+
 def _calls(parallel_map: int) -> int | None:
     # None is a plain map, without a thread pool of its own.
     return parallel_map if parallel_map > 1 else None

@@ -9,7 +9,7 @@ from fastcifar.training.progress import Display
 BATCH = 8
 CONFIG = RunConfig(
     global_batch_size=BATCH,
-    data=DataConfig(source="synthetic", synthetic_count=64, synthetic_size=8),
+    data=DataConfig(source="synthetic", synthetic_count=64, synthetic_size=8, parallel_map=1),
     model=ModelConfig(depth=14, width=2, stem="cifar"),
     runtime=RuntimeConfig(precision="float32"),
     phases=(PhaseConfig(image_size=8, learning_rate=0.01, augment="none"),),

@@ -135,7 +135,7 @@ def test_draining_leaves_nothing_prepared_while_others_ran():
     batches = driver._batches
     driver.run()
     driver.drain()
-    prefetched = 2 * config.data.prefetch
+    prefetched = 2 * config.data.prefetch  # one batch is assembled at a time
     assert int(next(batches).positions[0]) == (1 + prefetched) * BATCH % len(parts.splits.train)
 
 
