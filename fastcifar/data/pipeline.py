@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from fastcifar.data import ordering, storage
@@ -250,8 +249,3 @@ def _devices(strategy: Any) -> list[str]:
         return list(strategy.extended.worker_devices)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return [devices[0].name]
-
-
-def order_of(split: Examples, *, seed: int, epoch: int) -> np.ndarray:
-    """The index of the image at each position of `epoch` (permutation order): int64 [N]."""
-    return ordering.epoch_order(seed=seed, epoch=epoch, examples=len(split))

@@ -2,7 +2,8 @@
 
 TensorFlow's training operations (`ResourceApply...`) read and write each variable once, inside XLA
 and outside. The same formulas as elementwise operations, which is what Keras 3's optimizers are,
-cost 1.8 times as much on a CPU. The results are those of `keras.optimizers`; a test compares them.
+pass over the weights several times. The results are those of `keras.optimizers`; a test compares
+them.
 """
 
 from __future__ import annotations
