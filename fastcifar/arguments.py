@@ -48,6 +48,8 @@ class TrainFlags:
     """The folder of the run. Default: runs/RECIPE-UTCTIME."""
     resume: bool = False
     """Go on from the newest checkpoint in --run-dir."""
+    scale_learning_rate: bool = False
+    """Take the rates as meant for the recipe's global batch, and scale them to the one given."""
     phases: PhaseFlags = field(default_factory=PhaseFlags)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -145,8 +147,15 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
         )
     given = _parse(TrainFlags(run=start), "train RECIPE", asked)
     config = dataclasses.replace(given.run, phases=_override(start.phases, given.phases))
+    if given.scale_learning_rate:
+        config = recipes.scale_learning_rate(config, start.global_batch_size)
     if resume:
         _check_unchanged(start, config)
+    if config.runtime.strategy == "multi_worker" and given.run_dir is None:
+        raise ConfigError(
+            "strategy multi_worker needs one run folder for all workers: add --run-dir DIR, the "
+            "same on each"
+        )
     return TrainOrder(config, given.run_dir or str(rundir.default_path(config.recipe)), resume)
 
 
@@ -168,6 +177,11 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
     default = EvaluateFlags(global_batch_size=start.global_batch_size, data=start.data)
     given = _parse(default, "evaluate RUN", asked)
     config = dataclasses.replace(start, data=given.data, global_batch_size=given.global_batch_size)
+    if config.runtime.strategy == "multi_worker":
+        # The run's other hosts are not needed to evaluate it.
+        config = dataclasses.replace(
+            config, runtime=dataclasses.replace(config.runtime, strategy="auto")
+        )
     return EvaluateOrder(config, run_dir, given.checkpoint, given.test_time_augmentation)
 
 
@@ -354,9 +368,16 @@ def _override(phases: tuple[PhaseConfig, ...], given: PhaseFlags) -> tuple[Phase
     )
 
 
+# Fields of the data's configuration that decide where images lie meanwhile, not which they are.
+_OF_THE_MACHINE = ("data_path", "memory_budget", "cache", "prefetch", "parallel_map")
+
+
 def _check_unchanged(before: RunConfig, now: RunConfig) -> None:
     """A resumed run may change how it uses the machine, not what it computes."""
-    now = dataclasses.replace(now, runtime=before.runtime)
+    data = {name: getattr(before.data, name) for name in _OF_THE_MACHINE}
+    now = dataclasses.replace(
+        now, runtime=before.runtime, data=dataclasses.replace(now.data, **data)
+    )
     changed = _first_change(config_file.to_dict(before), config_file.to_dict(now))
     if changed is not None:
         raise ConfigError(

@@ -87,11 +87,14 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _train(arguments: list[str]) -> int:
     from fastcifar import arguments as flags
+    from fastcifar import runtime
     from fastcifar.augment import policies
 
     order = flags.parse_train(arguments)
     for phase in order.config.phases:
         policies.get(phase.augment)  # a mistake here should not wait for TensorFlow
+    cluster = runtime.find_cluster(order.config.runtime)
+    runtime.prepare_environment(order.config.runtime)
     _start_tensorflow()
     from fastcifar.reporting.plots import write_plots
     from fastcifar.training.progress import Display
@@ -99,7 +102,9 @@ def _train(arguments: list[str]) -> int:
 
     display = Display()
     summary = train(order.config, order.run_dir, resume=order.resume, display=display)
-    write_plots(order.run_dir)
+    chief = cluster is None or cluster.index == 0
+    if chief:
+        write_plots(order.run_dir)
     rate = summary["images_per_s"]
     display.line(
         f"test accuracy {summary['test_accuracy']:.4f}  test loss {summary['test_loss']:.4f}  "
@@ -107,14 +112,17 @@ def _train(arguments: list[str]) -> int:
         + (f"  {rate:,.0f} images/s" if rate else "")
         + f"  start-up {summary['startup_s']:.1f} s"
     )
-    display.line(f"results: {order.run_dir}/summary.json  plots: {order.run_dir}/plots")
+    if chief:
+        display.line(f"results: {order.run_dir}/summary.json  plots: {order.run_dir}/plots")
     return 0
 
 
 def _evaluate(arguments: list[str]) -> int:
     from fastcifar import arguments as flags
+    from fastcifar import runtime
 
     order = flags.parse_evaluate(arguments)
+    runtime.prepare_environment(order.config.runtime)
     _start_tensorflow()
     from fastcifar.training.evaluate_run import evaluate_run
     from fastcifar.training.progress import Display

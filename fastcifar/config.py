@@ -208,6 +208,8 @@ class ModelConfig:
     """Share of the old moving statistics kept at each step."""
     batch_norm_epsilon: float = 1.001e-5
     """Added to the variance."""
+    sync_batch_norm: bool = False
+    """Normalise by the statistics of the global batch instead of each replica's own share."""
     normalise: Normalisation = "auto"
     """Pixel values the network sees; auto follows the weights (cifar without any)."""
     resize_method: Literal["bilinear", "nearest"] = "bilinear"
@@ -241,9 +243,16 @@ class OptimizerConfig:
     """Share of each label spread evenly over all classes."""
     clip_norm: float | None = None
     """Bound of the gradient's global norm."""
+    accumulate: int = 1
+    """Parts that each replica's share of a batch is computed in, one after the other, to save
+    memory; one update for all of them."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights, such as 0.999, used for evaluation."""
 
     def __post_init__(self) -> None:
         _check_types(self)
+        _require(self.accumulate >= 1, "accumulate", "1 or more", self.accumulate)
+        _require(self.ema is None or 0 < self.ema < 1, "ema", "above 0 and below 1", self.ema)
         _require(0 <= self.momentum < 1, "momentum", "0 or more and below 1", self.momentum)
         _require(
             self.weight_decay >= 0,
@@ -273,12 +282,25 @@ class RuntimeConfig:
     """auto picks what this hardware computes natively, and says so."""
     xla: Literal["auto", "on", "off"] = "auto"
     """Compile the step; auto is on for GPUs, off for CPUs."""
-    strategy: Literal["auto", "none", "mirrored"] = "auto"
-    """Replicate over devices; auto mirrors where there are two or more GPUs."""
+    strategy: Literal["auto", "none", "mirrored", "multi_worker"] = "auto"
+    """Replicate over devices; auto mirrors where there are two or more GPUs. multi_worker trains on
+    several hosts, which TF_CONFIG or Slurm's variables name."""
     devices: int | None = None
     """Use this many GPUs. Default: all."""
     logical_devices: int = 1
-    """Split the CPU into this many devices, to try a layout anywhere."""
+    """Split the CPU, or the one GPU, into this many devices, to try a layout anywhere."""
+    gpu_memory_limit: str = "auto"
+    """What each part of a split GPU may take, such as 8GB; auto shares nine tenths of it out."""
+    reduce_dtype: Literal["float32", "bfloat16"] = "float32"
+    """What gradients are added up in across replicas; bfloat16 halves the traffic."""
+    tf32: bool = True
+    """Let GPUs of compute capability 8.0 or more multiply float32 as TF32."""
+    intra_op_threads: int | None = None
+    """Threads within one operation of the CPU. Default: one a core."""
+    inter_op_threads: int | None = None
+    """Operations of the CPU at the same time. Default: one a core."""
+    compile_cache: str | None = None
+    """Keep what XLA compiles in this folder, for the next start."""
     steps_per_call: str = "auto"
     """Steps in one call to the device; auto keeps a call within one second."""
     deterministic: bool = False
@@ -288,6 +310,22 @@ class RuntimeConfig:
         _check_types(self)
         _require(self.devices is None or self.devices >= 1, "devices", "1 or more", self.devices)
         _require(self.logical_devices >= 1, "logical_devices", "1 or more", self.logical_devices)
+        parse_bytes("gpu_memory_limit", self.gpu_memory_limit)
+        for name in ("intra_op_threads", "inter_op_threads"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, "1 or more", value)
+        _require(
+            self.compile_cache is None or self.compile_cache.strip() != "",
+            "compile_cache",
+            "a folder",
+            repr(self.compile_cache),
+        )
+        if self.strategy == "multi_worker" and self.logical_devices > 1:
+            raise ConfigError(
+                "strategy multi_worker uses the devices that a host has, so logical-devices must "
+                f"be 1; for more workers on one host: scripts/launch_workers. "
+                f"Received: {self.logical_devices}"
+            )
         _require(
             self.steps_per_call == "auto"
             or (self.steps_per_call.isdecimal() and int(self.steps_per_call) >= 1),

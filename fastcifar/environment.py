@@ -15,6 +15,17 @@ from typing import Any
 import fastcifar
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "keras-cv", "numpy")
+# Settings of TensorFlow, XLA and CUDA that change what is computed or how fast.
+_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "TF_CUDNN_USE_AUTOTUNE",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_GPU_ALLOCATOR",
+    "TF_GPU_THREAD_COUNT",
+    "TF_GPU_THREAD_MODE",
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+)
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 
@@ -65,13 +76,20 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _driver() -> str | None:
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+def _ask_nvidia(field: str) -> str | None:
+    """What nvidia-smi tells about the first GPU, or None where it cannot be asked."""
+    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.split("\n", 1)[0].strip() or None
+
+
+def gpu_memory_bytes() -> int | None:
+    """Memory of the first GPU, or None where nvidia-smi does not tell it."""
+    mebibytes = _ask_nvidia("memory.total")
+    return int(mebibytes) * 2**20 if mebibytes and mebibytes.isdecimal() else None
 
 
 def fingerprint(gpus: list[str] | None = None, threads: dict[str, int] | None = None) -> dict:
@@ -100,8 +118,9 @@ def fingerprint(gpus: list[str] | None = None, threads: dict[str, int] | None = 
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus or [],
-        "driver": _driver() if gpus else None,
+        "driver": _ask_nvidia("driver_version") if gpus else None,
         "threads": threads or {},
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
 
 

@@ -38,6 +38,10 @@ class DeviceError(UserError):
     """A device layout that this machine does not have or that cannot work."""
 
 
+class WorkerError(FastcifarError):
+    """Another worker of the run has died, does not answer, or is at odds with this one."""
+
+
 class DivergenceError(FastcifarError):
     """The loss or the gradients stopped being finite."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from fastcifar.config import (
     DataConfig,
     ModelConfig,
@@ -84,3 +86,31 @@ def get(name: str) -> RunConfig:
             f"Received: {name!r}.{nearest(name, _RECIPES)}"
         )
     return _RECIPES[name][1]
+
+
+# Epochs over which a scaled-up rate rises, at most, and as a share of a phase's epochs.
+_WARMUP_EPOCHS, _WARMUP_SHARE = 5.0, 0.2
+
+
+def scale_learning_rate(config: RunConfig, reference_batch_size: int) -> RunConfig:
+    """Scale the learning rates of all phases linearly with the global batch size.
+
+    A rate that grows is warmed up over five epochs, or over a fifth of its phase if that is less
+    (Goyal et al., "Accurate, Large Minibatch SGD", 2017, for SGD).
+
+    Args:
+        config: with the rates that suit `reference_batch_size`.
+        reference_batch_size: the global batch that they are meant for.
+    """
+    factor = config.global_batch_size / reference_batch_size
+
+    def scaled(phase: PhaseConfig) -> PhaseConfig:
+        warmup = phase.warmup_epochs
+        # A one-cycle schedule rises by itself.
+        if factor > 1 and phase.schedule != "one_cycle":
+            warmup = max(warmup, min(_WARMUP_EPOCHS, _WARMUP_SHARE * phase.epochs))
+        return dataclasses.replace(
+            phase, learning_rate=phase.learning_rate * factor, warmup_epochs=warmup
+        )
+
+    return dataclasses.replace(config, phases=tuple(scaled(phase) for phase in config.phases))

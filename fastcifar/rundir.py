@@ -121,6 +121,10 @@ class RunDir:
         self.plots_path = self.path / "plots"
         self.tensorboard_path = self.path / "tensorboard"
 
+    def worker_log_path(self, worker: int) -> Path:
+        """Where a worker of several writes what it shows."""
+        return self.path / "logs" / f"worker-{worker}.log"
+
     @classmethod
     def create(cls, path: str | Path, config: RunConfig, environment: dict) -> RunDir:
         """Start a new run folder.

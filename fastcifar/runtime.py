@@ -7,11 +7,15 @@ silently.
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fastcifar import environment
-from fastcifar.config import RuntimeConfig
+from fastcifar.cluster import Cluster, read_cluster
+from fastcifar.config import RuntimeConfig, parse_bytes
 from fastcifar.errors import DeviceError
 
 
@@ -21,7 +25,9 @@ class Runtime:
 
     Attributes:
         strategy: a `tf.distribute.Strategy`; the default strategy on one replica.
-        replicas: devices taking part.
+        replicas: devices taking part, on all hosts.
+        hosted: the numbers of those that this process feeds: all but on several hosts.
+        cluster: the hosts' workers, or None where this process trains alone.
         gpus: names of the GPUs in use; empty on a CPU.
         precision: the name of the Keras dtype policy.
         xla: whether the step is compiled by XLA.
@@ -36,6 +42,13 @@ class Runtime:
     xla: bool
     notes: tuple[str, ...] = ()
     threads: dict[str, int] = field(default_factory=dict)
+    hosted: range = range(1)
+    cluster: Cluster | None = None
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.cluster is None or self.cluster.index == 0
 
     @property
     def compute_dtype(self) -> str:
@@ -82,6 +95,49 @@ def choose_xla(asked: str, *, on_gpu: bool) -> tuple[bool, str]:
     return False, "XLA's CPU convolutions are slower than oneDNN's"
 
 
+def prepare_environment(config: RuntimeConfig) -> None:
+    """Set what TensorFlow reads when it is imported; call it before that.
+
+    Raises:
+        DeviceError: if TensorFlow has been imported already and what it read was something else, or
+            the folder of the compile cache cannot be used.
+    """
+    if config.compile_cache is None:
+        return
+    folder = Path(config.compile_cache).absolute()
+    if any(character.isspace() for character in str(folder)):
+        raise DeviceError(
+            f"compile-cache must be a path without spaces, which TensorFlow cannot read. "
+            f"Received: {str(folder)!r}"
+        )
+    wanted = f"--tf_xla_persistent_cache_directory={folder}"
+    given = os.environ.get("TF_XLA_FLAGS", "")
+    if wanted in given.split():
+        return
+    if "tensorflow" in sys.modules:
+        raise DeviceError(
+            "compile-cache must be known before TensorFlow is imported: call "
+            "fastcifar.runtime.prepare_environment first, or use the command line. "
+            f"Received: {config.compile_cache}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeviceError(
+            f"compile-cache {folder} cannot be written: {error.strerror}. Choose another folder"
+        ) from error
+    os.environ["TF_XLA_FLAGS"] = f"{given} {wanted}".strip()
+
+
+def find_cluster(config: RuntimeConfig) -> Cluster | None:
+    """The workers that `config` asks for, or None where this process trains alone.
+
+    Raises:
+        DeviceError: if it asks for several and the environment does not name them.
+    """
+    return read_cluster(os.environ) if config.strategy == "multi_worker" else None
+
+
 def setup(config: RuntimeConfig) -> Runtime:
     """Set the devices up and choose strategy, precision and XLA.
 
@@ -89,11 +145,13 @@ def setup(config: RuntimeConfig) -> Runtime:
     the devices already have.
 
     Raises:
-        DeviceError: if the machine does not have the devices asked for, or TensorFlow has already
-            been started with others.
+        DeviceError: if the machine does not have the devices asked for, TensorFlow has already been
+            started with others, or a worker of several has no place.
     """
+    prepare_environment(config)
     import tensorflow as tf
 
+    cluster = find_cluster(config)
     gpus = tf.config.list_physical_devices("GPU")
     if config.devices is not None:
         if config.devices > max(1, len(gpus)):
@@ -102,34 +160,28 @@ def setup(config: RuntimeConfig) -> Runtime:
                 f"Received: {config.devices}. To try a layout on the CPU: --logical-devices"
             )
         gpus = gpus[: config.devices]
-    if gpus and config.logical_devices > 1:
+    if len(gpus) > 1 and config.logical_devices > 1:
         raise DeviceError(
-            "logical-devices splits a CPU, and this machine has a GPU: hide it with "
-            f"CUDA_VISIBLE_DEVICES=-1. Received: {config.logical_devices}"
+            f"logical-devices splits one GPU, and this machine has {len(gpus)}: add --devices 1. "
+            f"Received: {config.logical_devices}"
         )
     try:
+        _set_threads(tf, config)
         if gpus:
-            tf.config.set_visible_devices(gpus, "GPU")
-            for gpu in gpus:
-                tf.config.experimental.set_memory_growth(gpu, True)
+            _set_up_gpus(tf, gpus, config)
         elif config.logical_devices > 1:
-            _split_cpu(tf, config.logical_devices)
+            _split(tf, tf.config.list_physical_devices("CPU")[0], config.logical_devices)
     except RuntimeError as error:
         raise DeviceError(
             "devices must be set up before TensorFlow is used in this process. "
             f"Received: {str(error).splitlines()[0]}"
         ) from error
-    if config.deterministic and gpus:
-        tf.config.experimental.enable_op_determinism()
-        # XLA reads this when it compiles its first program.
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_exclude_nondeterministic_ops=true".strip()
-
-    kind = "GPU" if gpus else "CPU"
-    devices = [device.name for device in tf.config.list_logical_devices(kind)]
-    if not gpus:
-        devices = devices[: config.logical_devices]
-    strategy, replicas, why = _choose_strategy(config.strategy, devices, on_gpu=bool(gpus))
+    strategy, why = _make_strategy(config, cluster, gpus)
+    replicas = strategy.num_replicas_in_sync
+    hosted = range(replicas)
+    if cluster is not None:
+        here = len(strategy.extended.worker_devices)
+        hosted = range(cluster.index * here, (cluster.index + 1) * here)
 
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     capabilities = [d["compute_capability"] for d in details if "compute_capability" in d]
@@ -139,17 +191,23 @@ def setup(config: RuntimeConfig) -> Runtime:
         cpu_flags=environment.cpu_flags(),
     )
     xla, xla_why = choose_xla(config.xla, on_gpu=bool(gpus))
+    kind = "GPU" if gpus else "CPU"
+    notes = [
+        f"strategy: {replicas} replica{'s' if replicas > 1 else ''} on {kind} ({why})",
+        f"precision: {precision} ({precision_why})",
+        f"xla: {'on' if xla else 'off'} ({xla_why})",
+    ]
+    if config.compile_cache is not None and not xla:
+        notes.append("compile-cache: unused, because XLA is off")
     return Runtime(
         strategy=strategy,
         replicas=replicas,
+        hosted=hosted,
+        cluster=cluster,
         gpus=tuple(d.get("device_name", "GPU") for d in details),
         precision=precision,
         xla=xla,
-        notes=(
-            f"strategy: {replicas} replica{'s' if replicas > 1 else ''} on {kind} ({why})",
-            f"precision: {precision} ({precision_why})",
-            f"xla: {'on' if xla else 'off'} ({xla_why})",
-        ),
+        notes=tuple(notes),
         threads={
             "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
             "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
@@ -157,30 +215,98 @@ def setup(config: RuntimeConfig) -> Runtime:
     )
 
 
-def _split_cpu(tf: Any, count: int) -> None:
-    """Make `count` devices of the CPU; a process that already has that many keeps them."""
-    (cpu, *_) = tf.config.list_physical_devices("CPU")
-    configured = tf.config.get_logical_device_configuration(cpu)
+def _set_threads(tf: Any, config: RuntimeConfig) -> None:
+    if config.intra_op_threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
+    if config.inter_op_threads is not None:
+        tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
+
+
+def _set_up_gpus(tf: Any, gpus: Sequence[Any], config: RuntimeConfig) -> None:
+    tf.config.set_visible_devices(gpus, "GPU")
+    tf.config.experimental.enable_tensor_float_32_execution(config.tf32)
+    if config.logical_devices > 1:
+        # A limit for each part instead of growth: TensorFlow refuses the two together.
+        limit = parse_bytes("gpu_memory_limit", config.gpu_memory_limit)
+        if limit is None:
+            limit = share_of_memory(environment.gpu_memory_bytes(), config.logical_devices)
+        _split(tf, gpus[0], config.logical_devices, limit // 2**20)
+    else:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+        # XLA reads this when it compiles its first program.
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_exclude_nondeterministic_ops=true".strip()
+
+
+def share_of_memory(total_bytes: int | None, parts: int) -> int:
+    """The bytes that each part of a GPU may take: nine tenths of it in all.
+
+    The rest is for what CUDA's libraries take beside TensorFlow's allocator.
+
+    Args:
+        total_bytes: the GPU's memory, or None where it is not known.
+        parts: logical devices.
+
+    Raises:
+        DeviceError: if it is not known.
+    """
+    if total_bytes is None:
+        raise DeviceError(
+            "gpu-memory-limit must be given where nvidia-smi does not tell the GPU's memory, such "
+            "as 8GB. Received: auto"
+        )
+    return total_bytes * 9 // 10 // parts
+
+
+def _split(tf: Any, device: Any, count: int, memory_mib: int | None = None) -> None:
+    """Make `count` devices of one; a process that already has that many keeps them."""
+    configured = tf.config.get_logical_device_configuration(device)
     if configured is None or len(configured) < count:
-        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
-        tf.config.set_logical_device_configuration(cpu, parts)
+        part = tf.config.LogicalDeviceConfiguration(memory_limit=memory_mib)
+        tf.config.set_logical_device_configuration(device, [part] * count)
 
 
-def _choose_strategy(asked: str, devices: list[str], *, on_gpu: bool) -> tuple[Any, int, str]:
+def _make_strategy(
+    config: RuntimeConfig, cluster: Cluster | None, gpus: Sequence[Any]
+) -> tuple[Any, str]:
+    """Return (strategy, why this one)."""
     import tensorflow as tf
 
-    if asked == "auto":
+    if cluster is not None:
+        # Before anything else that starts TensorFlow's devices: it gives them their names.
+        why = f"worker {cluster.index} of {len(cluster.addresses)}, by {cluster.found_in}"
+        return _multi_worker(tf, cluster), why
+    kind = "GPU" if gpus else "CPU"
+    devices = [device.name for device in tf.config.list_logical_devices(kind)]
+    if not gpus:
+        devices = devices[: config.logical_devices]
+    if config.strategy == "auto":
         mirrored = len(devices) > 1
-        why = f"{len(devices)} {'GPU' if on_gpu else 'logical device'}{'s'[: len(devices) > 1]}"
+        split = config.logical_devices > 1 or not gpus
+        what = "logical device" if split else "GPU"
+        why = f"{len(devices)} {what}{'s'[: len(devices) > 1]}"
     else:
-        mirrored = asked == "mirrored"
+        mirrored = config.strategy == "mirrored"
         why = "asked for"
     if not mirrored:
-        return tf.distribute.get_strategy(), 1, why
-    # On GPUs TensorFlow's own choice, NCCL; CPUs do not have it.
-    operations = None if on_gpu else tf.distribute.ReductionToOneDevice()
-    strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=operations)
-    return strategy, strategy.num_replicas_in_sync, why
+        return tf.distribute.get_strategy(), why
+    # On GPUs TensorFlow's own choice, NCCL; neither CPUs nor the parts of one GPU have it.
+    nccl = bool(gpus) and config.logical_devices == 1
+    operations = None if nccl else tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=operations), why
+
+
+def _multi_worker(tf: Any, cluster: Cluster) -> Any:
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.index,
+        rpc_layer="grpc",
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
 def peak_device_bytes() -> int | None:

@@ -167,7 +167,7 @@ def test_only_optional_fields_may_be_none(cls, name):
         (ModelConfig, "resize_method", "bicubic", "bilinear, nearest", None),
         (OptimizerConfig, "optimizer", "sgdd", "sgd, adam, adamw, rmsprop", "sgd"),
         (RuntimeConfig, "xla", True, "auto, on, off", None),
-        (RuntimeConfig, "strategy", "miror", "auto, none, mirrored", "mirrored"),
+        (RuntimeConfig, "strategy", "miror", "auto, none, mirrored, multi_worker", "mirrored"),
         (PhaseConfig, "schedule", "cosin", "constant, cosine, one_cycle", "cosine"),
         (PhaseConfig, "schedule", None, "constant, cosine, one_cycle", "cosine"),
         (PhaseConfig, "schedule", ["cosine"], "constant, cosine, one_cycle", "cosine"),

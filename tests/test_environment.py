@@ -45,7 +45,7 @@ def test_the_fingerprint_has_every_part_and_is_json():
     found = environment.fingerprint(["Test GPU"], {"intra_op": 0, "inter_op": 2})
     assert set(found) == {
         *("versions", "python", "commit", "platform", "cpu", "cpu_flags", "cores"),
-        *("memory_bytes", "gpus", "driver", "threads"),
+        *("memory_bytes", "gpus", "driver", "threads", "variables"),
     }
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["gpus"] == ["Test GPU"]

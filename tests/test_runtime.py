@@ -153,16 +153,59 @@ def test_a_cpu_that_is_split():
     assert found["none"][:2] == found["one"][:2] == [1, "_DefaultDistributionStrategy"]
 
 
+def test_thread_counts_reach_tensorflow():
+    found = run(
+        "made = runtime.setup(RuntimeConfig(intra_op_threads=1, inter_op_threads=3))\n"
+        "found = made.threads"
+    )
+    assert found == {"intra_op": 1, "inter_op": 3}
+
+
+def test_the_compile_cache_is_set_before_tensorflow_is_imported(monkeypatch, tmp_path):
+    from fastcifar import runtime
+    from fastcifar.config import RuntimeConfig
+
+    monkeypatch.setenv("TF_XLA_FLAGS", "--before=1")
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    folder = tmp_path / "cache"
+    runtime.prepare_environment(RuntimeConfig())
+    assert runtime.os.environ["TF_XLA_FLAGS"] == "--before=1"
+    wanted = f"--before=1 --tf_xla_persistent_cache_directory={folder}"
+    for _ in range(2):  # asked for twice, set once
+        runtime.prepare_environment(RuntimeConfig(compile_cache=str(folder)))
+        assert runtime.os.environ["TF_XLA_FLAGS"] == wanted
+    assert folder.is_dir()
+
+
+def test_a_compile_cache_that_comes_too_late_or_cannot_be(monkeypatch, tmp_path):
+    from fastcifar import runtime
+    from fastcifar.config import RuntimeConfig
+
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    monkeypatch.setitem(sys.modules, "tensorflow", object())
+    with pytest.raises(DeviceError, match="before TensorFlow is imported"):
+        runtime.prepare_environment(RuntimeConfig(compile_cache=str(tmp_path / "cache")))
+    with pytest.raises(DeviceError, match="a path without spaces"):
+        runtime.prepare_environment(RuntimeConfig(compile_cache=str(tmp_path / "a cache")))
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeviceError, match="cannot be written"):
+        runtime.prepare_environment(RuntimeConfig(compile_cache=str(tmp_path / "file" / "cache")))
+
+
 class FakeConfig:
-    """`tf.config` of a machine with two GPUs, one a generation older; nothing has been set up."""
+    """`tf.config` of a machine with two GPUs, the second a generation older."""
+
+    LogicalDeviceConfiguration = dict
 
     def __init__(self):
-        self.visible, self.grown = None, []
+        self.gpus = ["GPU:0", "GPU:1"]
+        self.visible, self.grown, self.parts, self.tf32 = None, [], None, None
         self.experimental = self.threading = self
         self.deterministic = False
 
     def list_physical_devices(self, kind):
-        return ["GPU:0", "GPU:1"] if kind == "GPU" else ["CPU:0"]
+        return self.gpus if kind == "GPU" else ["CPU:0"]
 
     def set_visible_devices(self, devices, kind):
         self.visible = devices
@@ -173,8 +216,18 @@ class FakeConfig:
     def enable_op_determinism(self):
         self.deterministic = True
 
+    def enable_tensor_float_32_execution(self, on):
+        self.tf32 = on
+
+    def get_logical_device_configuration(self, device):
+        return self.parts
+
+    def set_logical_device_configuration(self, device, parts):
+        self.parts = parts
+
     def list_logical_devices(self, kind):
-        return [type("Device", (), {"name": f"/device:{name}"}) for name in self.visible]
+        names = [f"GPU:{i}" for i in range(len(self.parts))] if self.parts else self.visible
+        return [type("Device", (), {"name": f"/device:{name}"}) for name in names]
 
     def get_device_details(self, device):
         capability = {"GPU:0": (9, 0), "GPU:1": (7, 5)}[device]
@@ -241,6 +294,45 @@ def test_deterministic_asks_tensorflow_and_xla(two_gpus, monkeypatch):
     assert flags == "--before=1 --xla_gpu_exclude_nondeterministic_ops=true"
 
 
+def test_tf32_is_a_choice(two_gpus):
+    from fastcifar import runtime
+    from fastcifar.config import RuntimeConfig
+
+    runtime.setup(RuntimeConfig())
+    assert two_gpus.tf32 is True
+    runtime.setup(RuntimeConfig(tf32=False))
+    assert two_gpus.tf32 is False
+
+
+def test_one_gpu_that_is_split_has_limits_and_no_nccl(two_gpus, monkeypatch):
+    import tensorflow as tf
+
+    from fastcifar import environment, runtime
+    from fastcifar.config import RuntimeConfig
+
+    monkeypatch.setattr(environment, "gpu_memory_bytes", lambda: 80 * 2**30)
+    made = runtime.setup(RuntimeConfig(devices=1, logical_devices=2))
+    assert two_gpus.parts == [{"memory_limit": 36 * 1024}] * 2
+    assert two_gpus.grown == []  # TensorFlow refuses growth together with limits
+    assert made.replicas == 2
+    assert isinstance(made.strategy.cross_device_ops, tf.distribute.ReductionToOneDevice)
+    assert made.notes[0] == "strategy: 2 replicas on GPU (2 logical devices)"
+
+    two_gpus.parts = None
+    options = {"devices": 1, "logical_devices": 2, "gpu_memory_limit": "8GiB"}
+    runtime.setup(RuntimeConfig(**options))
+    assert two_gpus.parts == [{"memory_limit": 8 * 1024}] * 2
+
+
+def test_a_gpu_of_unknown_memory_needs_its_limit(two_gpus, monkeypatch):
+    from fastcifar import environment, runtime
+    from fastcifar.config import RuntimeConfig
+
+    monkeypatch.setattr(environment, "gpu_memory_bytes", lambda: None)
+    with pytest.raises(DeviceError, match="gpu-memory-limit must be given"):
+        runtime.setup(RuntimeConfig(devices=1, logical_devices=2))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -251,8 +343,7 @@ def test_deterministic_asks_tensorflow_and_xla(two_gpus, monkeypatch):
         ),
         (
             {"logical_devices": 2},
-            "logical-devices splits a CPU, and this machine has a GPU: hide it with "
-            "CUDA_VISIBLE_DEVICES=-1. Received: 2",
+            "logical-devices splits one GPU, and this machine has 2: add --devices 1. Received: 2",
         ),
     ],
 )

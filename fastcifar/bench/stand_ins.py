@@ -106,6 +106,7 @@ def _without_gradients(state: TrainState) -> Any:
     found: Any = copy.copy(state)
     found.trainable, found.trainable_paths = [], []
     found.slots = {name: [] for name in state.slots}
+    found.averages = []
     return found
 
 

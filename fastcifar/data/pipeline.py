@@ -1,8 +1,9 @@
 """The input pipeline: the one place that knows the order of tf.data's stages.
 
-A dataset yields per-replica batches: with R replicas, element `step * R + r` is replica r's slice
-of the global batch of `step`. One dataset runs through all steps it is asked for, across epochs, so
-there is no gap at an epoch's end, and starting at step s is starting the range at s.
+A dataset yields per-replica batches: with R replicas on this host, element `step * R + r` is the
+slice of the global batch of `step` for the host's r-th replica. One dataset runs through all steps
+it is asked for, across epochs, so there is no gap at an epoch's end, and starting at step s is
+starting the range at s.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def train_batches(
     seed: int,
     first_step: int,
     last_step: int,
+    hosted: range | None = None,
     cache: str = "memory",
     order: str = "permutation",
     transfer: str = "uint8",
@@ -75,6 +77,7 @@ def train_batches(
         replicas: devices taking part.
         seed: of the order.
         first_step, last_step: steps counted from 0 over the whole run.
+        hosted: which of the replicas this host feeds; all by default.
         cache: `memory`, `device` (indices are shipped instead of images), `disk` or `none`; of a
             split on disk all but `device` are the same: it is read there.
         order: `permutation`, or `shuffle_buffer` (not resumable to the same order).
@@ -85,16 +88,18 @@ def train_batches(
     """
     examples = len(split)
     size = global_batch_size // replicas
+    hosted = hosted or range(replicas)
+    here = len(hosted)
     per_epoch = ordering.steps_per_epoch(examples, global_batch_size)
     labels = tf.constant(split.labels, tf.int32)
 
     def locate(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Element of the range -> (positions, epoch): pure arithmetic, nothing remembered."""
-        step = element // replicas
-        start = (step % per_epoch) * global_batch_size + (element % replicas) * size
+        step, replica = element // here, hosted.start + element % here
+        start = (step % per_epoch) * global_batch_size + replica * size
         return start + tf.range(size, dtype=tf.int64), step // per_epoch
 
-    elements = tf.data.Dataset.range(first_step * replicas, last_step * replicas)
+    elements = tf.data.Dataset.range(first_step * here, last_step * here)
     if order == "permutation":
         read = _reader(split, cache)
 
@@ -113,6 +118,12 @@ def train_batches(
             examples, seed=seed, reshuffle_each_iteration=True
         )
         batches = shuffled.batch(size, drop_remainder=True).take(per_epoch * replicas).repeat()
+        if here < replicas:
+            # Every host shuffles alike and leaves the other hosts' batches out.
+            numbered = batches.enumerate().filter(
+                lambda i, _: (i % replicas >= hosted.start) & (i % replicas < hosted.stop)
+            )
+            batches = numbered.map(lambda _, batch: batch)
         dataset = tf.data.Dataset.zip(elements, batches).map(
             lambda element, batch: Batch(batch[0], batch[1], *locate(element))
         )
@@ -129,8 +140,18 @@ def train_batches(
     return dataset if order == "shuffle_buffer" else _without_rewriting(dataset)
 
 
+def evaluation_steps(examples: int, global_batch_size: int) -> int:
+    """Global batches that hold so many examples; the last one may be padded."""
+    return -(-examples // global_batch_size)
+
+
 def evaluation_batches(
-    split: Examples, *, global_batch_size: int, replicas: int, prefetch: int = 2
+    split: Examples,
+    *,
+    global_batch_size: int,
+    replicas: int,
+    hosted: range | None = None,
+    prefetch: int = 2,
 ) -> tf.data.Dataset:
     """Build the dataset of per-replica `EvaluationBatch`es that hold every example exactly once.
 
@@ -139,17 +160,21 @@ def evaluation_batches(
     """
     examples = len(split)
     size = global_batch_size // replicas
-    steps = -(-examples // global_batch_size)
+    hosted = hosted or range(replicas)
+    here = len(hosted)
+    steps = evaluation_steps(examples, global_batch_size)
     read = _reader(split, "memory")
     labels = tf.constant(split.labels, tf.int32)
 
     def assemble(element: tf.Tensor) -> EvaluationBatch:
-        positions = element * size + tf.range(size, dtype=tf.int64)
+        step, replica = element // here, hosted.start + element % here
+        start = step * global_batch_size + replica * size
+        positions = start + tf.range(size, dtype=tf.int64)
         indices = tf.minimum(positions, examples - 1)
         weights = tf.cast(positions < examples, tf.float32)
         return EvaluationBatch(read(indices), tf.gather(labels, indices), weights)
 
-    elements = tf.data.Dataset.range(steps * replicas)
+    elements = tf.data.Dataset.range(steps * here)
     dataset = elements.map(assemble, num_parallel_calls=_assembly_calls(split, 1))
     return _without_rewriting(dataset.prefetch(prefetch) if prefetch else dataset)
 
@@ -176,6 +201,10 @@ def to_devices(dataset: tf.data.Dataset, strategy: Any, prefetch: int = 2) -> An
         if "GPU" in device and prefetch:
             return dataset.apply(tf.data.experimental.prefetch_to_device(device, prefetch))
         return dataset
+    if len(_devices(strategy)) < strategy.num_replicas_in_sync:
+        # Of an input that may end, hosts would ask each other before every batch whether it has.
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        dataset = dataset.apply(endless)
     options = tf.distribute.InputOptions(
         experimental_fetch_to_device=True, experimental_per_replica_buffer_size=max(1, prefetch)
     )
@@ -233,10 +262,10 @@ def resident_images(split: Examples, strategy: Any) -> Any:
     devices, images = _devices(strategy), split.in_memory().images
 
     def place(replica: int) -> tf.Tensor:
-        with tf.device(devices[replica]):
+        with tf.device(devices[replica % len(devices)]):
             return tf.identity(storage.tensor(images))
 
-    if len(devices) == 1:
+    if strategy.num_replicas_in_sync == 1:
         return place(0)
     return strategy.experimental_distribute_values_from_function(
         lambda context: place(context.replica_id_in_sync_group)
@@ -244,7 +273,7 @@ def resident_images(split: Examples, strategy: Any) -> Any:
 
 
 def _devices(strategy: Any) -> list[str]:
-    """The device of each replica (TensorFlow's default strategy does not tell its own)."""
+    """The devices of this host's replicas (TensorFlow's default strategy does not tell its own)."""
     if strategy.num_replicas_in_sync > 1:
         return list(strategy.extended.worker_devices)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,9 @@ class Evaluator:
         label_smoothing: as in training, so that the two losses can be compared.
         views: test-time augmentation, of `fastcifar.augment.test_time.VIEWS`; the logits of an
             image's views are averaged.
+        weights: what stands in for the model's own trainable and then non-trainable variables,
+            such as their moving averages; those themselves by default.
+        hosted: which of the replicas this host feeds; all by default.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class Evaluator:
         global_batch_size: int,
         label_smoothing: float = 0.0,
         views: str = "none",
+        weights: Sequence[tf.Variable] = (),
+        hosted: range | None = None,
     ):
         self._model = model
         self._preprocess = preprocess
@@ -68,6 +73,12 @@ class Evaluator:
         self._global_batch_size = global_batch_size
         self._label_smoothing = label_smoothing
         self._views = views
+        self._trainable = [v.value for v in model.trainable_variables]
+        self._others = [v.value for v in model.non_trainable_variables]
+        if weights:
+            count = len(self._trainable)
+            self._trainable, self._others = list(weights[:count]), list(weights[count:])
+        self._hosted = hosted or range(strategy.num_replicas_in_sync)
 
         def compiled(replica: int) -> Callable[..., Any]:
             def program(batch: EvaluationBatch) -> tuple[tf.Tensor, tf.Tensor]:
@@ -78,7 +89,7 @@ class Evaluator:
         # One dataset for each split, kept: one made anew at every epoch's end would add a graph to
         # the process each time.
         self._datasets: dict[int, tuple[Examples, tf.data.Dataset]] = {}
-        self._programs = [compiled(r) for r in range(strategy.num_replicas_in_sync)]
+        self._programs = [compiled(r) for r in range(len(self._hosted))]
         self._call = tf.function(self._distribute, autograph=False)
 
     def __call__(self, split: Examples) -> Evaluation:
@@ -87,10 +98,11 @@ class Evaluator:
             raise ValueError("a split to evaluate must hold one example or more. Received: 0")
         loss = 0.0
         predictions = []
-        for batch in self._batches(split):
-            losses, predicted = self._call(batch)
+        batches = iter(self._batches(split))
+        for _ in range(pipeline.evaluation_steps(len(split), self._global_batch_size)):
+            losses, predicted = self._call(next(batches))
             for part in self._strategy.experimental_local_results(losses):
-                loss += float(part.numpy())
+                loss += float(part.numpy().sum())
             for part in self._strategy.experimental_local_results(predicted):
                 predictions.append(part.numpy())
         # Replicas hold successive slices, so concatenation is the split's order; then the padding.
@@ -108,26 +120,30 @@ class Evaluator:
                 split,
                 global_batch_size=self._global_batch_size,
                 replicas=self._strategy.num_replicas_in_sync,
+                hosted=self._hosted,
             )
             # Kept with its split, so that the key stays this split's.
             self._datasets[id(split)] = (split, pipeline.to_devices(dataset, self._strategy))
         return self._datasets[id(split)][1]
 
     def _distribute(self, batch: Any) -> Any:
-        return self._strategy.run(self._on_replica, args=(batch,))
+        found = self._strategy.run(self._on_replica, args=(batch,))
+        if len(self._hosted) == self._strategy.num_replicas_in_sync:
+            return found
+        # Other hosts have parts of the answer, and every host goes on with all of it.
+        return tuple(self._strategy.gather(part, axis=0) for part in found)
 
     def _on_replica(self, batch: EvaluationBatch) -> tuple[tf.Tensor, tf.Tensor]:
         context = tf.distribute.get_replica_context()
         replica = int(tf.get_static_value(context.replica_id_in_sync_group))
-        return self._programs[replica](batch)
+        return self._programs[replica % len(self._hosted)](batch)
 
     def _forward(self, batch: EvaluationBatch, replica: int) -> tuple[tf.Tensor, tf.Tensor]:
-        def values(variables: list) -> list[tf.Tensor]:
-            local = [self._strategy.experimental_local_results(v.value)[replica] for v in variables]
+        def values(variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
+            local = [self._strategy.experimental_local_results(v)[replica] for v in variables]
             return [v.read_value() for v in local]
 
-        trainable = values(self._model.trainable_variables)
-        others = values(self._model.non_trainable_variables)
+        trainable, others = values(self._trainable), values(self._others)
 
         def predict(images: tf.Tensor) -> tf.Tensor:
             ready = self._preprocess(images)
@@ -135,5 +151,5 @@ class Evaluator:
 
         logits = test_time.average(predict, batch.images, self._views)
         losses = cross_entropy(logits, batch.labels, self._label_smoothing)
-        total = tf.reduce_sum(losses * tf.cast(batch.weights, losses.dtype))
+        total = tf.reduce_sum(losses * tf.cast(batch.weights, losses.dtype), keepdims=True)
         return total, tf.argmax(logits, axis=-1, output_type=tf.int32)

@@ -12,6 +12,7 @@ from fastcifar.data import sources, splitting, storage
 from fastcifar.data.split import Splits, decoded_bytes
 from fastcifar.errors import ConfigError
 from fastcifar.models.resnet import build_resnet
+from fastcifar.runtime import Runtime
 
 
 def load_splits(
@@ -71,7 +72,9 @@ def _fit(splits: Splits, budget: int, data: DataConfig) -> bool:
     return False
 
 
-def build_model(config: ModelConfig, *, num_classes: int, seed: int, dtype: Any) -> keras.Model:
+def build_model(
+    config: ModelConfig, *, num_classes: int, seed: int, dtype: Any, replicas: int = 1
+) -> keras.Model:
     """Build the network: images [B, H, W, 3] of any size -> float32 logits [B, num_classes].
 
     Args:
@@ -79,6 +82,7 @@ def build_model(config: ModelConfig, *, num_classes: int, seed: int, dtype: Any)
         num_classes: width of the logits.
         seed: of the initial weights.
         dtype: the Keras dtype policy, such as `mixed_bfloat16`.
+        replicas: devices taking part.
     """
     return build_resnet(
         depth=config.depth,
@@ -89,22 +93,48 @@ def build_model(config: ModelConfig, *, num_classes: int, seed: int, dtype: Any)
         zero_gamma=config.zero_gamma,
         batch_norm_momentum=config.batch_norm_momentum,
         batch_norm_epsilon=config.batch_norm_epsilon,
+        # On one replica the fused kernel already sees the whole batch.
+        sync_batch_norm=config.sync_batch_norm and replicas > 1,
         dtype=dtype,
         seed=seed,
     )
 
 
-def per_replica_batch_size(global_batch_size: int, replicas: int) -> int:
+def check_sync_batch_norm(config: ModelConfig, chosen: Runtime) -> None:
+    """Refuse BatchNorm over all replicas where the step cannot do it.
+
+    Raises:
+        ConfigError: naming the mend.
+    """
+    if config.sync_batch_norm and chosen.xla and chosen.replicas > 1:
+        raise ConfigError(
+            f"sync-batch-norm needs xla off on {chosen.replicas} replicas, because XLA's programs "
+            "cannot talk to each other in their middle: add --xla off. Received: xla on"
+        )
+
+
+def per_replica_batch_size(global_batch_size: int, replicas: int, accumulate: int = 1) -> int:
     """Divide the global batch: the one place of batch arithmetic.
+
+    Args:
+        global_batch_size: images in one step.
+        replicas: devices that share them.
+        accumulate: parts that each device computes its share in.
+
+    Returns:
+        the images in one part.
 
     Raises:
         ConfigError: if it does not divide, with the nearest sizes that do.
     """
-    if global_batch_size % replicas:
-        below = global_batch_size // replicas * replicas
-        nearest = " or ".join(str(size) for size in (below, below + replicas) if size)
+    unit = replicas * accumulate
+    if global_batch_size % unit:
+        below = global_batch_size // unit * unit
+        nearest = " or ".join(str(size) for size in (below, below + unit) if size)
+        factors = [f"the {replicas} replicas"] if replicas > 1 else []
+        factors += [f"the {accumulate} parts of --accumulate"] if accumulate > 1 else []
         raise ConfigError(
-            f"global-batch-size must be a multiple of the {replicas} replicas, such as {nearest}. "
-            f"Received: {global_batch_size}"
+            f"global-batch-size must be a multiple of {' times '.join(factors)}, such as "
+            f"{nearest}. Received: {global_batch_size}"
         )
-    return global_batch_size // replicas
+    return global_batch_size // unit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fastcifar.training.step import StepMetrics, TrainStep, read_metrics
@@ -23,15 +24,24 @@ class Calls:
         step: the compiled step of the phase.
         iterator: its batches.
         steps_per_call: `auto`, or k.
+        agree: of the seconds that a step took here, those that all workers reckon with: they must
+            choose the same k.
 
     Attributes:
         done: calls so far; the first one includes tracing and compilation.
     """
 
-    def __init__(self, step: TrainStep, iterator: Any, steps_per_call: str):
+    def __init__(
+        self,
+        step: TrainStep,
+        iterator: Any,
+        steps_per_call: str,
+        agree: Callable[[float], float] = float,
+    ):
         self._step = step
         self._iterator = iterator
         self._steps_per_call = None if steps_per_call == "auto" else int(steps_per_call)
+        self._agree = agree
         self._step_s = 0.0
         self.done = 0
 
@@ -49,4 +59,4 @@ class Calls:
             return self._steps_per_call
         if self.done <= _TIMED:
             return 1
-        return max(1, int(CALL_S / self._step_s))
+        return max(1, int(CALL_S / self._agree(self._step_s)))

@@ -12,7 +12,7 @@ from fastcifar.training import checkpoints, transforms
 from fastcifar.training.assembly import build_model, load_splits, per_replica_batch_size
 from fastcifar.training.checkpoints import Checkpoints
 from fastcifar.training.progress import Display
-from fastcifar.training.state import check_names
+from fastcifar.training.state import AVERAGES, WEIGHTS, check_names
 
 
 def evaluate_run(
@@ -56,11 +56,14 @@ def evaluate_run(
             num_classes=len(splits.class_names),
             seed=config.seed,
             dtype=chosen.precision,
+            replicas=chosen.replicas,
         )
+    # Where averages of the weights were kept, it is them that the run evaluates.
     weights = {
-        name.removeprefix("model/"): array
+        name.removeprefix(kind): array
+        for kind in (WEIGHTS, AVERAGES)
         for name, array in arrays.items()
-        if name.startswith("model/")
+        if name.startswith(kind)
     }
     if not weights:
         raise RunDirError(f"checkpoint {path} holds no weights")
@@ -84,5 +87,6 @@ def evaluate_run(
         global_batch_size=config.global_batch_size,
         label_smoothing=config.optimizer.label_smoothing,
         views=views,
+        hosted=chosen.hosted,
     )
     return evaluator(splits.test), splits

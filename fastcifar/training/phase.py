@@ -80,6 +80,7 @@ def host_batches(
         prepared.splits.train,
         global_batch_size=config.global_batch_size,
         replicas=prepared.runtime.replicas,
+        hosted=prepared.runtime.hosted,
         seed=config.seed,
         first_step=first_step,
         last_step=phase.last_step,
@@ -111,6 +112,10 @@ def build_step(config: RunConfig, prepared: Prepared, phase: Phase) -> TrainStep
         seed=config.seed,
         label_smoothing=config.optimizer.label_smoothing,
         clip_norm=config.optimizer.clip_norm,
+        accumulate=config.optimizer.accumulate,
+        ema=config.optimizer.ema,
         scale_loss=chosen.scales_loss,
+        reduce_dtype=config.runtime.reduce_dtype,
+        sync_batch_norm=config.model.sync_batch_norm,
         resident=resident,
     )

@@ -14,7 +14,12 @@ from fastcifar.data.split import Splits
 from fastcifar.errors import ConfigError
 from fastcifar.runtime import Runtime
 from fastcifar.training import transforms
-from fastcifar.training.assembly import build_model, load_splits, per_replica_batch_size
+from fastcifar.training.assembly import (
+    build_model,
+    check_sync_batch_norm,
+    load_splits,
+    per_replica_batch_size,
+)
 from fastcifar.training.optimizers import Optimizer
 from fastcifar.training.progress import Display
 from fastcifar.training.state import TrainState
@@ -48,8 +53,10 @@ def prepare(config: RunConfig, display: Display) -> Prepared:
         UserError: for anything the configuration asks that this machine or data cannot do.
     """
     chosen = runtime.setup(config.runtime)
-    replica_batch = per_replica_batch_size(config.global_batch_size, chosen.replicas)
-    transforms.check_policies(config.phases, replica_batch)
+    accumulate = config.optimizer.accumulate
+    part = per_replica_batch_size(config.global_batch_size, chosen.replicas, accumulate)
+    transforms.check_policies(config.phases, part)
+    check_sync_batch_norm(config.model, chosen)
     for note in chosen.notes:
         display.line(note)
     splits = load_splits(config.data, seed=config.seed, progress=display.count)
@@ -68,8 +75,10 @@ def prepare(config: RunConfig, display: Display) -> Prepared:
             num_classes=len(splits.class_names),
             seed=config.seed,
             dtype=chosen.precision,
+            replicas=chosen.replicas,
         )
-        state = TrainState(model, optimizer, scale_loss=chosen.scales_loss)
+        average = config.optimizer.ema is not None
+        state = TrainState(model, optimizer, scale_loss=chosen.scales_loss, average=average)
     return Prepared(
         runtime=chosen,
         environment=environment.fingerprint(list(chosen.gpus), dict(chosen.threads)),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
+from pathlib import Path
 from typing import Any
+
+from fastcifar.rundir import refusing_os_errors
 
 
 class Display:
@@ -28,10 +32,25 @@ class Display:
         )
         self._bar: Any = None
         self._task: Any = None
+        self._log: Path | None = None
+
+    def log_to(self, path: Path) -> None:
+        """Write every line into the file `path` as well, after what it holds.
+
+        Raises:
+            RunDirError: if the disk refuses.
+        """
+        with refusing_os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        self._log = path
 
     def line(self, text: str) -> None:
         """Print one line (above the bar, if there is one)."""
         self._console.print(text, markup=False, soft_wrap=True)
+        if self._log is not None:
+            with refusing_os_errors(self._log), self._log.open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}  {text}\n")
 
     def count(self, what: str, done: int, total: int) -> None:
         """Show that `done` of `total` pieces of some preparation are done."""

@@ -14,6 +14,8 @@ from fastcifar.errors import RunDirError
 from fastcifar.training.optimizers import Optimizer
 
 INITIAL_LOSS_SCALE = 2.0**15
+# What the names of the model's variables and of their averages start with.
+WEIGHTS, AVERAGES = "model/", "average/"
 
 
 class TrainState:
@@ -27,20 +29,32 @@ class TrainState:
         trainable: the variables that receive gradients, as Keras orders them.
         statistics: the BatchNorm moving statistics.
         slots: for each slot name, one variable per trainable variable.
+        averages: moving averages of the trainable variables and then of the statistics; empty
+            where none are kept.
         loss_scale: float32 scalar, 1 unless float16 is scaled.
         good_steps: int64 scalar, steps since the scale last changed.
         updates: int64 scalar, updates applied (skipped steps excluded).
     """
 
-    def __init__(self, model: keras.Model, optimizer: Optimizer, *, scale_loss: bool):
+    def __init__(
+        self, model: keras.Model, optimizer: Optimizer, *, scale_loss: bool, average: bool = False
+    ):
         self.model = model
         self.trainable = [v.value for v in model.trainable_variables]
         self.trainable_paths = [v.path for v in model.trainable_variables]
         self.statistics = [v.value for v in model.non_trainable_variables]
+        self._averaged_paths = [
+            v.path for v in (*model.trainable_variables, *model.non_trainable_variables)
+        ]
 
         def zeros(like: tf.Variable, name: str) -> tf.Variable:
             return tf.Variable(tf.zeros(like.shape, like.dtype), trainable=False, name=name)
 
+        def copy(of: tf.Variable) -> tf.Variable:
+            return tf.Variable(of.read_value(), trainable=False, name="average")
+
+        averaged = (*self.trainable, *self.statistics) if average else ()
+        self.averages = [copy(variable) for variable in averaged]
         self.slots = {name: [zeros(v, name) for v in self.trainable] for name in optimizer.slots}
         scale = INITIAL_LOSS_SCALE if scale_loss else 1.0
         self.loss_scale = tf.Variable(scale, trainable=False, dtype=tf.float32, name="loss_scale")
@@ -50,10 +64,12 @@ class TrainState:
     def variables(self) -> Iterator[tuple[str, tf.Variable]]:
         """Every variable of the state with a name of its own, in a fixed order."""
         for variable in self.model.variables:
-            yield f"model/{variable.path}", variable.value
+            yield f"{WEIGHTS}{variable.path}", variable.value
         for slot, variables in self.slots.items():
             for path, variable in zip(self.trainable_paths, variables, strict=True):
                 yield f"slots/{slot}/{path}", variable
+        for path, average in zip(self._averaged_paths, self.averages, strict=bool(self.averages)):
+            yield f"{AVERAGES}{path}", average
         yield "loss_scale", self.loss_scale
         yield "good_steps", self.good_steps
         yield "updates", self.updates

@@ -63,8 +63,10 @@ class TrainStep:
         xla: compile by XLA.
         global_batch_size: images in one step.
         seed: of the augmentation.
-        label_smoothing, clip_norm: see `fastcifar.config.OptimizerConfig`.
+        label_smoothing, clip_norm, accumulate, ema: see `fastcifar.config.OptimizerConfig`.
         scale_loss: dynamic loss scaling (float16).
+        reduce_dtype: what gradients are added up in across replicas.
+        sync_batch_norm: the network's BatchNorm talks to the other replicas.
         before: a transform that XLA cannot compile, run in a graph before the program.
         resident: images on the devices (one value per replica) that `Batch.images` indexes.
     """
@@ -83,7 +85,11 @@ class TrainStep:
         seed: int,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
         scale_loss: bool = False,
+        reduce_dtype: str = "float32",
+        sync_batch_norm: bool = False,
         before: Transform | None = None,
         resident: Any = None,
     ):
@@ -96,14 +102,20 @@ class TrainStep:
         self._seed = seed
         self._label_smoothing = label_smoothing
         self._clip_norm = clip_norm
+        self._accumulate = accumulate
+        self._ema = ema
         self._scale_loss = scale_loss
+        self._reduce_dtype = reduce_dtype
+        self._sync_batch_norm = sync_batch_norm
         self._before = before
         self._resident = resident
         self._first_step = first_step
         self._learning_rates = tf.constant(learning_rates, tf.float32)
         self._decay = [decayed(path) for path in state.trainable_paths]
 
-        # A program captures its replica's own variables, so each replica has its own.
+        # A program captures its replica's own variables, so each replica of this host has its own.
+        local = len(strategy.experimental_local_results(state.updates))
+
         def compiled(function: Callable[..., Any], replica: int) -> Callable[..., Any]:
             def program(*arguments: Any) -> Any:
                 return function(local_copy(strategy, replica), *arguments)
@@ -112,10 +124,9 @@ class TrainStep:
             # whole.
             return tf.function(program, jit_compile=True, autograph=False) if xla else program
 
-        replicas = range(self._replicas)
-        self._whole = [compiled(self._whole_step, r) for r in replicas]
-        self._compute = [compiled(self._packed_gradients, r) for r in replicas]
-        self._update = [compiled(self._unpack_and_update, r) for r in replicas]
+        self._whole = [compiled(self._whole_step, r) for r in range(local)]
+        self._compute = [compiled(self._packed_gradients, r) for r in range(local)]
+        self._update = [compiled(self._unpack_and_update, r) for r in range(local)]
         self._call = tf.function(self._steps, autograph=False)
 
     def __call__(self, iterator: Any, first_step: int, steps: int) -> tf.Tensor:
@@ -150,7 +161,8 @@ class TrainStep:
     def _replica_step(self, batch: Batch, step: tf.Tensor, resident: Any) -> tf.Tensor:
         """One step on one replica; returns the metrics of the global batch: float32 [4]."""
         context = tf.distribute.get_replica_context()
-        replica = int(tf.get_static_value(context.replica_id_in_sync_group))
+        # Ids count over all hosts, and every host has as many replicas.
+        replica = int(tf.get_static_value(context.replica_id_in_sync_group)) % len(self._compute)
         if self._before is not None:
             batch, resident = self._run_before(self._before, batch, resident), None
         extra = () if resident is None else (resident,)
@@ -158,7 +170,7 @@ class TrainStep:
             return self._whole[0](batch, step, *extra)
         packed = self._compute[replica](batch, *extra)
         # One reduction of one vector: its latency is paid once a step, not once a variable.
-        packed = context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
+        packed = [context.all_reduce(tf.distribute.ReduceOp.SUM, vector) for vector in packed]
         return self._update[replica](packed, step)
 
     def _run_before(self, transform: Transform, batch: Batch, resident: Any) -> Batch:
@@ -176,32 +188,74 @@ class TrainStep:
         gradients, statistics, metrics = self._gradients(local, batch, *resident)
         return self._apply(local, gradients, statistics, metrics, step)
 
-    def _packed_gradients(self, local: Any, batch: Batch, *resident: Any) -> tf.Tensor:
+    def _packed_gradients(self, local: Any, batch: Batch, *resident: Any) -> list[tf.Tensor]:
         gradients, statistics, metrics = self._gradients(local, batch, *resident)
         # The mean of the replicas' statistics is a sum of shares, so one reduction serves all.
         shares = [value / self._replicas for value in statistics]
         dtype = gradients[0].dtype
-        parts = [tf.cast(metrics, dtype), *gradients, *shares]
-        return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
+        rest = [tf.cast(metrics, dtype), *shares]
+        if self._reduce_dtype == "float32":
+            return [_pack([*rest, *gradients])]
+        # Counts and running averages would lose what they gain in a step to so short a mantissa.
+        return [_pack(rest), tf.cast(_pack(gradients), self._reduce_dtype)]
 
-    def _unpack_and_update(self, local: Any, packed: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        shapes = [v.shape for v in (*self._state.trainable, *self._state.statistics)]
+    def _unpack_and_update(
+        self, local: Any, packed: Sequence[tf.Tensor], step: tf.Tensor
+    ) -> tf.Tensor:
+        dtype = packed[0].dtype
+        whole = tf.concat([tf.cast(vector, dtype) for vector in packed], axis=0)
+        shapes = [v.shape for v in (*self._state.statistics, *self._state.trainable)]
         sizes = [3, *(shape.num_elements() for shape in shapes)]
-        metrics, *flat = tf.split(packed, sizes)
+        metrics, *flat = tf.split(whole, sizes)
         values = [tf.reshape(part, shape) for part, shape in zip(flat, shapes, strict=True)]
-        count = len(self._state.trainable)
+        count = len(self._state.statistics)
         metrics = tf.cast(metrics, tf.float32)
-        return self._apply(local, values[:count], values[count:], metrics, step)
+        return self._apply(local, values[count:], values[:count], metrics, step)
 
     def _gradients(
         self, local: Any, batch: Batch, *resident: Any
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
         """This replica's share of the gradients, its new statistics, and its metrics [3]."""
-        images = tf.gather(resident[0], batch.images) if resident else batch.images
-        images, labels = self._transform(images, batch.labels, self._key(batch), batch.positions)
-
         parameters = [local(v).read_value() for v in self._state.trainable]
         statistics = [local(v).read_value() for v in self._state.statistics]
+        parts = self._accumulate
+        if parts == 1:
+            return self._part(local, parameters, statistics, batch, *resident)
+
+        def split(tensor: tf.Tensor) -> tf.Tensor:
+            return tf.reshape(tensor, [parts, tensor.shape[0] // parts, *tensor.shape[1:]])
+
+        images, labels, positions = map(split, (batch.images, batch.labels, batch.positions))
+
+        def add_part(
+            i: Any, total: list[tf.Tensor], statistics: list[tf.Tensor], metrics: tf.Tensor
+        ) -> tuple[Any, list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
+            part = Batch(images[i], labels[i], positions[i], batch.epoch)
+            found = self._part(local, parameters, statistics, part, *resident)
+            total = [a + b for a, b in zip(total, found[0], strict=True)]
+            return i + 1, total, found[1], metrics + found[2]
+
+        state = (0, [tf.zeros_like(p) for p in parameters], statistics, tf.zeros([3]))
+        if self._sync_batch_norm:
+            # TensorFlow allows no talk between replicas inside a loop of one of them.
+            for _ in range(parts):
+                state = add_part(*state)
+        else:
+            # A loop, so that one part's activations are in memory at a time.
+            state = tf.while_loop(lambda i, *_: i < parts, add_part, state, parallel_iterations=1)
+        return state[1:]
+
+    def _part(
+        self,
+        local: Any,
+        parameters: list[tf.Tensor],
+        statistics: list[tf.Tensor],
+        batch: Batch,
+        *resident: Any,
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
+        """Forward and backward on `batch`: gradients, new statistics, metrics [3]."""
+        images = tf.gather(resident[0], batch.images) if resident else batch.images
+        images, labels = self._transform(images, batch.labels, self._key(batch), batch.positions)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(parameters)
             logits, statistics = self._state.model.stateless_call(
@@ -247,6 +301,8 @@ class TrainStep:
             for variable, value in zip(state.statistics, statistics, strict=True):
                 local(variable).assign(value)
             updates.assign_add(1)
+            if self._ema is not None and state.averages:
+                self._average(local, self._ema)
             return tf.constant(0.0)
 
         if not self._scale_loss:
@@ -262,11 +318,30 @@ class TrainStep:
             good.assign(tf.where(finite & ~grown, good.read_value() + 1, 0))
         return tf.concat([metrics, [skipped]], axis=0)
 
+    def _average(self, local: Any, decay: float) -> None:
+        """Move the averages towards the variables; faster at first, so that they forget the start.
+
+        The warm-up is that of `tf.train.ExponentialMovingAverage` with `num_updates`.
+        """
+        state = self._state
+        updates = tf.cast(local(state.updates).read_value(), tf.float32)
+        decay = tf.minimum(decay, (1.0 + updates) / (10.0 + updates))
+        for average, variable in zip(
+            state.averages, (*state.trainable, *state.statistics), strict=True
+        ):
+            old, new = local(average).read_value(), local(variable).read_value()
+            local(average).assign_sub(tf.cast(1.0 - decay, old.dtype) * (old - new))
+
     def _clipped(self, gradients: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         if self._clip_norm is None:
             return gradients
         clipped, _ = tf.clip_by_global_norm(gradients, self._clip_norm)
         return clipped
+
+
+def _pack(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Lay tensors of one dtype one after the other: [elements of all]."""
+    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
 
 
 def read_metrics(totals: tf.Tensor) -> StepMetrics:

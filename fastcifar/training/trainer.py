@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from typing import Any
 
@@ -24,6 +25,7 @@ from fastcifar.training.preparation import Prepared, prepare
 from fastcifar.training.progress import Display, epoch_line
 from fastcifar.training.state import weights_sha256
 from fastcifar.training.step import StepMetrics
+from fastcifar.training.workers import Workers
 
 # Test images kept with their predictions for the plot of samples.
 _SAMPLES = 25
@@ -49,17 +51,22 @@ def train(
     clock = Stopwatch("startup")
     try:
         # Folder first: a mistake there must not cost the time it takes to load the data.
-        resumed = None
+        cluster = runtime.find_cluster(config.runtime)
+        chief = cluster is None or cluster.index == 0
+        run, resumed = RunDir(run_dir), None
         if resume:
             run = RunDir.open(run_dir)
             resumed = checkpoints.load(Checkpoints(run.checkpoints_path).newest())
-        else:
-            RunDir(run_dir).check_unused()
+        elif chief:
+            run.check_unused()
+        if cluster is not None:
+            display.log_to(run.worker_log_path(cluster.index))
         prepared = prepare(config, display)
-        if resumed is None:
+        if chief and resumed is None:
             run = RunDir.create(run_dir, config, prepared.environment)
-        with Interrupts() as interrupts:
-            training = _Training(config, run, prepared, clock, display, interrupts)
+        workers = Workers(prepared.runtime.strategy, cluster)
+        with Interrupts() as interrupts, workers.watched():
+            training = _Training(config, run, prepared, clock, display, interrupts, workers)
             if resumed is not None:
                 training.restore(*resumed)
             return training.run()
@@ -78,6 +85,7 @@ class _Training:
         clock: Stopwatch,
         display: Display,
         interrupts: Interrupts,
+        workers: Workers,
     ):
         self.config = config
         self.run_dir = run
@@ -85,6 +93,9 @@ class _Training:
         self.clock = clock
         self.display = display
         self.interrupts = interrupts
+        self.workers = workers
+        # One process writes the run folder; what it writes, all have computed.
+        self.writes = prepared.runtime.is_chief
         self.checkpoints = Checkpoints(run.checkpoints_path)
         self.progress = Progress(steps_per_epoch=prepared.steps_per_epoch)
         self.seconds_before: dict[str, float] = {}
@@ -100,6 +111,11 @@ class _Training:
                 f"{progress.steps_per_epoch} steps per epoch. "
                 f"Received: {self.prepared.steps_per_epoch}"
             )
+        self.workers.check_same(
+            "the step of the newest checkpoint",
+            progress.step,
+            "the run folder must be on a file system that all of them see",
+        )
         self.prepared.state.restore(arrays)
         self.progress = progress
         self.seconds_before = dict(progress.seconds)
@@ -135,8 +151,13 @@ class _Training:
                 preprocess=phase.transforms.for_evaluation,
                 strategy=self.prepared.runtime.strategy,
                 xla=self.prepared.runtime.xla,
-                global_batch_size=self.config.global_batch_size,
+                # Parts fit into memory where the whole might not.
+                global_batch_size=(
+                    self.config.global_batch_size // self.config.optimizer.accumulate
+                ),
                 label_smoothing=self.config.optimizer.label_smoothing,
+                weights=self.prepared.state.averages,
+                hosted=self.prepared.runtime.hosted,
             )
         return self.evaluators[size]
 
@@ -145,6 +166,7 @@ class _Training:
             build_step(self.config, self.prepared, phase),
             open_batches(self.config, self.prepared, phase, self.progress.step),
             self.config.runtime.steps_per_call,
+            agree=lambda seconds: self.workers.mean([seconds])[0],
         )
         while self.progress.step < phase.last_step:
             self._run_epoch(phase, calls, evaluator)
@@ -157,8 +179,9 @@ class _Training:
             f"epoch {epoch + 1}/{self.config.epochs}", per_epoch, self.progress.step % per_epoch
         )
         while self.progress.step < end:
-            if self.interrupts.received is not None:
-                self._stop(self.interrupts.received)
+            if self.workers.any(self.interrupts.received is not None):
+                # Asked for on this worker, or on another one.
+                self._stop(self.interrupts.received or signal.SIGTERM)
             compiles = calls.done == 0
             began = time.perf_counter()
             with self.clock.account("startup" if compiles else "train"):
@@ -222,13 +245,15 @@ class _Training:
             due = (epoch + 1) % self.config.checkpoint_every == 0
             if due or best or epoch + 1 == self.config.epochs:
                 self._save(best=best)
-            self.run_dir.write_metrics(progress.epochs)
-            self.event_log.write(epoch + 1, entry)
+            if self.writes:
+                self.run_dir.write_metrics(progress.epochs)
+                self.event_log.write(epoch + 1, entry)
         self.display.line(epoch_line(entry, self.config.epochs))
 
     def _save(self, *, best: bool) -> None:
         self.progress.seconds = self._seconds()
-        self.checkpoints.save(self.prepared.state.arrays(), self.progress, best=best)
+        if self.writes:
+            self.checkpoints.save(self.prepared.state.arrays(), self.progress, best=best)
 
     def _seconds(self) -> dict[str, float]:
         """The clock's accounts, with those of the run before it was resumed."""
@@ -251,13 +276,8 @@ class _Training:
         with self.clock.account("paused"):
             # The one place where training reads the test split.
             test = evaluator(splits.test)
-            shown = np.linspace(0, len(splits.test) - 1, min(_SAMPLES, len(splits.test)))
-            shown = shown.astype(np.int64)
-            self.run_dir.write_samples(
-                images=splits.test.take(shown).in_memory().images,
-                labels=splits.test.labels[shown],
-                predictions=test.predictions[shown],
-            )
+            if self.writes:
+                self._write_samples(test)
         epochs, seconds = progress.epochs, self._seconds()
         train_s = sum(entry["train_s"] for entry in epochs)
         timed_images = sum((e["images_per_s"] or 0.0) * e["train_s"] for e in epochs)
@@ -276,6 +296,7 @@ class _Training:
             "steps": progress.step,
             "skipped_steps": progress.skipped_steps,
             "replicas": chosen.replicas,
+            "workers": 1 if chosen.cluster is None else len(chosen.cluster.addresses),
             "precision": chosen.precision,
             "xla": chosen.xla,
             "parameters": self._parameters(),
@@ -286,8 +307,18 @@ class _Training:
             "class_names": list(splits.class_names),
             "confusion_matrix": test.confusion.tolist(),
         }
-        self.run_dir.write_summary(summary)
+        if self.writes:
+            self.run_dir.write_summary(summary)
         return summary
+
+    def _write_samples(self, test: Evaluation) -> None:
+        split = self.prepared.splits.test
+        shown = np.linspace(0, len(split) - 1, min(_SAMPLES, len(split))).astype(np.int64)
+        self.run_dir.write_samples(
+            images=split.take(shown).in_memory().images,
+            labels=split.labels[shown],
+            predictions=test.predictions[shown],
+        )
 
     def _parameters(self) -> int:
         """Trainable parameters."""

@@ -5,9 +5,8 @@ import pytest
 import tensorflow as tf
 
 from fastcifar.config import OptimizerConfig
-from fastcifar.data.ordering import epoch_order
-from fastcifar.models.losses import cross_entropy
-from tests.training.tiny import BATCH, SEED, Run, mirrored, tiny_model, tiny_split
+from tests.training.reference import reference
+from tests.training.tiny import BATCH, SEED, Run, mirrored, tiny_model
 
 
 def assert_same_bits(one, other):
@@ -16,45 +15,14 @@ def assert_same_bits(one, other):
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
-def reference(steps, replicas, rate=0.1, momentum=0.9, weight_decay=5e-4):
-    """The same training in a dozen plain lines: a loop over slices, SGD-Nesterov in NumPy."""
-    model, split = tiny_model("float64"), tiny_split()
-    velocity = [np.zeros(v.shape) for v in model.trainable_variables]
-    losses = []
-    order = epoch_order(seed=SEED, epoch=0, examples=len(split))
-    for step in range(steps):
-        indices = order[step * BATCH : (step + 1) * BATCH]
-        gradients, statistics, total = 0, 0, 0.0
-        before = [v.numpy() for v in model.non_trainable_variables]
-        for part in np.split(indices, replicas):
-            for variable, value in zip(model.non_trainable_variables, before, strict=True):
-                variable.assign(value)
-            with tf.GradientTape() as tape:
-                logits = model(split.images[part] / 255, training=True)
-                loss = tf.reduce_sum(cross_entropy(logits, tf.constant(split.labels[part])))
-            found = tape.gradient(loss, [v.value for v in model.trainable_variables])
-            gradients = gradients + np.array([g.numpy() / BATCH for g in found], object)
-            values = [v.numpy() / replicas for v in model.non_trainable_variables]
-            statistics = statistics + np.array(values, object)
-            total += float(loss)
-        for i, variable in enumerate(model.trainable_variables):
-            gradient = gradients[i]
-            if variable.path.endswith("kernel"):
-                gradient = gradient + weight_decay * variable.numpy()
-            velocity[i] = momentum * velocity[i] - rate * gradient
-            variable.assign_add(momentum * velocity[i] - rate * gradient)
-        for variable, value in zip(model.non_trainable_variables, statistics, strict=True):
-            variable.assign(value)
-        losses.append(total)
-    return losses, [v.numpy() for v in model.variables]
-
-
+@pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("xla", [False, True])
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_equals_a_plain_loop_in_float64(replicas, xla):
+def test_equals_a_plain_loop_in_float64(replicas, xla, accumulate):
     strategy = mirrored() if replicas == 2 else None
-    run = Run(strategy=strategy, dtype="float64", xla=xla)
-    losses, weights = reference(5, replicas)
+    config = OptimizerConfig(accumulate=accumulate)
+    run = Run(strategy=strategy, dtype="float64", xla=xla, optimizer=config)
+    losses, weights = reference(5, replicas, accumulate)
     received = [m.loss for m in run.run(1, 1, 1, 1, 1)]
     np.testing.assert_allclose(received, losses, rtol=1e-5)
     for mine, expected in zip(run.model.variables, weights, strict=True):
@@ -131,6 +99,96 @@ def test_an_overflow_is_skipped_and_halves_the_scale(replicas, xla):
     assert third.skipped == 0
     assert run.state.updates.numpy() == 2
     assert all(np.isfinite(value).all() for value in run.arrays().values())
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_accumulation_without_batch_norm_is_the_whole_batch(replicas):
+    strategy = mirrored() if replicas == 2 else None
+    whole, parts = (
+        Run(
+            strategy=strategy,
+            dtype="float64",
+            batch_norm=False,
+            optimizer=OptimizerConfig(accumulate=accumulate),
+        )
+        for accumulate in (1, 4)
+    )
+    whole.run(6)
+    parts.run(6)
+    for name, value in whole.arrays().items():
+        np.testing.assert_allclose(parts.arrays()[name], value, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_synchronised_batch_norm_makes_two_replicas_one(accumulate):
+    def build(dtype):
+        return tiny_model(dtype, sync_batch_norm=True)
+
+    config = OptimizerConfig(accumulate=accumulate)
+    one = Run(dtype="float64", optimizer=config)
+    two = Run(
+        strategy=mirrored(), dtype="float64", build=build, optimizer=config, sync_batch_norm=True
+    )
+    apart = Run(strategy=mirrored(), dtype="float64", optimizer=config)
+    for run in (one, two, apart):
+        run.run(5)
+    expected = one.arrays()
+    far = 0.0
+    for name, value in two.arrays().items():
+        if accumulate == 1:  # the parts of two replicas are not those of one
+            np.testing.assert_allclose(value, expected[name], rtol=1e-8, atol=1e-12, err_msg=name)
+        far = max(far, np.abs(value - apart.arrays()[name]).max())
+    assert far > 1e-4  # statistics of half the batch are others
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_averages_follow_the_weights(replicas, xla):
+    strategy = mirrored() if replicas == 2 else None
+    run = Run(strategy=strategy, xla=xla, optimizer=OptimizerConfig(ema=0.5))
+    names = [name for name in run.arrays() if name.startswith("average/")]
+    assert [name.removeprefix("average/") for name in names] == [
+        *(v.path for v in run.model.trainable_variables),
+        *(v.path for v in run.model.non_trainable_variables),
+    ]
+    expected = {name: run.arrays()[name.replace("average", "model")] for name in names}
+    for update in range(1, 5):
+        run.run(1)
+        decay = min(0.5, (1 + update) / (10 + update))
+        now = run.arrays()
+        for name in names:
+            weight = now[name.replace("average", "model")]
+            expected[name] = decay * expected[name] + (1 - decay) * weight
+            np.testing.assert_allclose(now[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_skipped_step_leaves_the_averages():
+    def overflow(images, labels, seed, positions):
+        return tf.cast(images, tf.float16) * np.float16(np.inf), labels
+
+    run = Run(dtype="mixed_float16", transform=overflow, optimizer=OptimizerConfig(ema=0.5))
+    before = run.arrays()
+    assert run.run(1)[0].skipped == 1
+    for name, value in run.arrays().items():
+        if name.startswith("average/"):
+            np.testing.assert_array_equal(value, before[name])
+
+
+def test_gradients_added_up_in_bfloat16_are_near():
+    exact, rounded = (Run(strategy=mirrored(), reduce_dtype=d) for d in ("float32", "bfloat16"))
+    before = exact.arrays()
+    one, two = exact.run(1)[0], rounded.run(1)[0]
+    assert (one.loss, one.correct, one.images) == (two.loss, two.correct, two.images)
+    differs = False
+    for name, value in exact.arrays().items():
+        other = rounded.arrays()[name]
+        if name.startswith("model/") and "moving" not in name:
+            moved = np.abs(value - before[name]).max()
+            assert np.abs(other - value).max() <= 2**-7 * moved, name
+            differs |= bool((other != value).any())
+        elif "moving" in name:  # statistics are not rounded
+            np.testing.assert_array_equal(other, value, err_msg=name)
+    assert differs
 
 
 def test_first_bad_step_is_told():

@@ -1,4 +1,4 @@
-"""A network, a split and a train step small enough to be compiled in every test."""
+"""Networks, a split and a train step small enough to be compiled in every test."""
 
 import keras
 import numpy as np
@@ -8,6 +8,7 @@ from fastcifar.config import OptimizerConfig
 from fastcifar.data import pipeline, storage
 from fastcifar.data.split import Split
 from fastcifar.models.batch_norm import BatchNormalization
+from fastcifar.models.resnet import build_resnet
 from fastcifar.training.optimizers import Optimizer
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import TrainStep, read_metrics
@@ -22,12 +23,15 @@ def tiny_split():
     return Split(images, np.arange(EXAMPLES) % CLASSES, tuple("abc"))
 
 
-def tiny_model(dtype="float32", batch_norm=True):
+def tiny_model(dtype="float32", batch_norm=True, sync_batch_norm=False):
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.Conv2D(4, 3, use_bias=False, dtype=dtype, name="conv")(x)
     if batch_norm:
-        x = BatchNormalization(momentum=0.9, dtype=dtype, name="bn")(x)
+        norm = BatchNormalization(
+            momentum=0.9, synchronized=sync_batch_norm, dtype=dtype, name="bn"
+        )
+        x = norm(x)
     x = keras.layers.Activation("relu", dtype=dtype)(x)
     x = keras.layers.GlobalAveragePooling2D(dtype=dtype)(x)
     head = "float64" if dtype == "float64" else "float32"
@@ -35,9 +39,21 @@ def tiny_model(dtype="float32", batch_norm=True):
     return keras.Model(inputs, x)
 
 
-def mirrored():
+def tiny_resnet(dtype="float32", sync_batch_norm=False):
+    return build_resnet(
+        depth=14,
+        width=4,
+        stem="cifar",
+        num_classes=CLASSES,
+        dtype=dtype,
+        sync_batch_norm=sync_batch_norm,
+    )
+
+
+def mirrored(replicas=2):
     return tf.distribute.MirroredStrategy(
-        ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+        [f"CPU:{i}" for i in range(replicas)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
     )
 
 
@@ -56,16 +72,25 @@ class Run:
         rate=0.1,
         steps=12,
         transform=None,
+        build=None,
+        split=None,
+        global_batch_size=BATCH,
+        hosted=None,
         **arguments,
     ):
         self.strategy = strategy or tf.distribute.get_strategy()
         config = optimizer or OptimizerConfig()
         compute = dtype.removeprefix("mixed_")
-        split = tiny_split()
+        split = split or tiny_split()
         with self.strategy.scope():
-            self.model = tiny_model(dtype, batch_norm)
+            self.model = build(dtype) if build else tiny_model(dtype, batch_norm)
             chosen = Optimizer(config)
-            self.state = TrainState(self.model, chosen, scale_loss=compute == "float16")
+            self.state = TrainState(
+                self.model,
+                chosen,
+                scale_loss=compute == "float16",
+                average=config.ema is not None,
+            )
 
         def scale(images, labels, seed, positions):
             return tf.cast(images, compute) / 255, labels
@@ -81,18 +106,21 @@ class Run:
             first_step=0,
             strategy=self.strategy,
             xla=xla,
-            global_batch_size=BATCH,
+            global_batch_size=global_batch_size,
             seed=SEED,
             label_smoothing=config.label_smoothing,
             clip_norm=config.clip_norm,
+            accumulate=config.accumulate,
+            ema=config.ema,
             scale_loss=compute == "float16",
             resident=resident,
             **arguments,
         )
         dataset = pipeline.train_batches(
             split,
-            global_batch_size=BATCH,
+            global_batch_size=global_batch_size,
             replicas=self.strategy.num_replicas_in_sync,
+            hosted=hosted,
             seed=SEED,
             first_step=0,
             last_step=steps,
