@@ -247,6 +247,40 @@ def test_resume_may_use_the_machine_in_another_way(run_dir):
     ) == recipes.get("quickstart")
 
 
+def test_resume_may_keep_the_images_elsewhere(run_dir):
+    order = parse_train(["--resume", "--run-dir", run_dir, "--memory-budget", "1GB"])
+    assert order.config.data.memory_budget == "1GB"
+
+
+def test_the_rate_is_scaled_from_the_recipes_batch():
+    flags = ["cifar10-32px", "--global-batch-size", "256", "--scale-learning-rate"]
+    assert parse_train(flags).config.phases[0].learning_rate == pytest.approx(0.002)
+    given = parse_train([*flags, "--learning-rate", "0.1"]).config
+    assert given.phases[0].learning_rate == pytest.approx(0.2)
+    same = parse_train(["cifar10-32px", "--scale-learning-rate"]).config
+    assert same == recipes.get("cifar10-32px")
+
+
+def test_workers_share_one_run_folder():
+    flags = ["quickstart", "--strategy", "multi_worker"]
+    assert refusal(parse_train, *flags) == (
+        "strategy multi_worker needs one run folder for all workers: add --run-dir DIR, the same "
+        "on each"
+    )
+    assert parse_train([*flags, "--run-dir", "x"]).config.runtime.strategy == "multi_worker"
+    assert refusal(parse_train, *flags, "--logical-devices", "2").startswith(
+        "strategy multi_worker uses the devices that a host has, so logical-devices must be 1"
+    )
+
+
+def test_a_run_of_several_hosts_is_evaluated_on_one(tmp_path):
+    config = recipes.get("quickstart")
+    runtime = dataclasses.replace(config.runtime, strategy="multi_worker")
+    RunDir.create(tmp_path / "run", dataclasses.replace(config, runtime=runtime), {})
+    order = parse_evaluate([str(tmp_path / "run")])
+    assert order.config.runtime.strategy == "auto"
+
+
 @pytest.mark.parametrize(
     ("flag", "value"),
     [

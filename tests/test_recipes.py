@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from fastcifar import recipes
@@ -48,3 +50,24 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(ask):
         "recipe must be one of quickstart, cifar10-scratch, cifar10-32px. "
         "Received: 'cifar10-32'. Did you mean 'cifar10-32px'?"
     )
+
+
+def test_rates_follow_the_batch_and_warm_up():
+    base = recipes.get("cifar10-32px")  # 128 images, five epochs, one of warm-up
+    scaled = recipes.scale_learning_rate(dataclasses.replace(base, global_batch_size=512), 128)
+    (phase,) = scaled.phases
+    assert phase.learning_rate == pytest.approx(4 * base.phases[0].learning_rate)
+    assert phase.warmup_epochs == 1.0
+    long = dataclasses.replace(base.phases[0], epochs=50, warmup_epochs=0.0)
+    longer = dataclasses.replace(base, global_batch_size=256, phases=(long,))
+    assert recipes.scale_learning_rate(longer, 128).phases[0].warmup_epochs == 5.0
+
+
+def test_a_smaller_batch_lowers_the_rate_without_a_warm_up():
+    base = recipes.get("cifar10-scratch")  # one cycle, 512 images
+    for size, factor in ((256, 0.5), (1024, 2.0)):
+        config = dataclasses.replace(base, global_batch_size=size)
+        (phase,) = recipes.scale_learning_rate(config, 512).phases
+        assert phase.learning_rate == pytest.approx(factor * base.phases[0].learning_rate)
+        assert phase.warmup_epochs == base.phases[0].warmup_epochs
+    assert recipes.scale_learning_rate(base, 512) == base

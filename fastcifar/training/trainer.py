@@ -295,6 +295,7 @@ class _Training:
             "epochs": len(epochs),
             "steps": progress.step,
             "skipped_steps": progress.skipped_steps,
+            "loss_scale": float(self.prepared.state.loss_scale.numpy()),
             "replicas": chosen.replicas,
             "workers": 1 if chosen.cluster is None else len(chosen.cluster.addresses),
             "precision": chosen.precision,
@@ -307,6 +308,11 @@ class _Training:
             "class_names": list(splits.class_names),
             "confusion_matrix": test.confusion.tolist(),
         }
+        if progress.skipped_steps:
+            self.display.line(
+                f"{progress.skipped_steps} of {progress.step} steps were left out by loss scaling; "
+                f"the scale is {summary['loss_scale']:g} at the end"
+            )
         if self.writes:
             self.run_dir.write_summary(summary)
         return summary

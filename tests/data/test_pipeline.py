@@ -85,6 +85,32 @@ def test_replicas_take_successive_slices_of_the_same_global_batch(split, order):
         assert pair[0].epoch == pair[1].epoch == batch.epoch
 
 
+@pytest.mark.parametrize("order", ["permutation", "shuffle_buffer"])
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_deliver_disjoint_parts_of_the_same_global_batches(split, order, hosts):
+    replicas, here = 4, 4 // hosts
+    together = batches(split, replicas=replicas, order=order)
+    for host in range(hosts):
+        hosted = range(host * here, (host + 1) * here)
+        mine = batches(split, replicas=replicas, hosted=hosted, order=order)
+        expected = [b for i, b in enumerate(together) if i % replicas in hosted]
+        assert len(mine) == len(expected) == 2 * PER_EPOCH * here
+        for received, wanted in zip(mine, expected, strict=True):
+            for one, other in zip(received, wanted, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_hosts_evaluate_every_example_exactly_once(split):
+    found = []
+    for host in range(2):
+        dataset = pipeline.evaluation_batches(
+            split, global_batch_size=8, replicas=4, hosted=range(2 * host, 2 * host + 2)
+        )
+        for batch in dataset.as_numpy_iterator():
+            found.extend(indices(batch)[batch.weights > 0])
+    assert sorted(found) == list(range(EXAMPLES))
+
+
 def test_host_transform_and_float32_transfer(split):
     def double(batch: Batch) -> Batch:
         assert batch.images.dtype == tf.float32

@@ -15,11 +15,22 @@ def _objects(arrays):
     return found
 
 
-def reference(steps, replicas=1, parts=1, *, model=None, rate=0.1, momentum=0.9, weight_decay=5e-4):
+def reference(
+    steps,
+    replicas=1,
+    parts=1,
+    *,
+    model=None,
+    split=None,
+    batch=BATCH,
+    rate=0.1,
+    momentum=0.9,
+    weight_decay=5e-4,
+):
     """Train in plain lines: a loop over slices, SGD with Nesterov momentum in NumPy.
 
     Args:
-        steps: of `BATCH` images of the tiny split.
+        steps: of `batch` images of `split`, within its first epoch.
         replicas: slices of a batch that see their own BatchNorm statistics, whose mean is kept.
         parts: of a replica's slice, one after the other.
         model: in float64, with the weights to start from.
@@ -27,12 +38,12 @@ def reference(steps, replicas=1, parts=1, *, model=None, rate=0.1, momentum=0.9,
     Returns:
         the sum of the losses of each step, and the values of all variables of the model.
     """
-    model, split = model or tiny_model("float64"), tiny_split()
+    model, split = model or tiny_model("float64"), split or tiny_split()
     velocity = [np.zeros(v.shape) for v in model.trainable_variables]
     losses = []
     order = epoch_order(seed=SEED, epoch=0, examples=len(split))
     for step in range(steps):
-        indices = order[step * BATCH : (step + 1) * BATCH]
+        indices = order[step * batch : (step + 1) * batch]
         gradients, statistics, total = 0, 0, 0.0
         before = [v.numpy() for v in model.non_trainable_variables]
         for share in np.split(indices, replicas):
@@ -43,7 +54,7 @@ def reference(steps, replicas=1, parts=1, *, model=None, rate=0.1, momentum=0.9,
                     logits = model(split.images[part] / 255, training=True)
                     loss = tf.reduce_sum(cross_entropy(logits, tf.constant(split.labels[part])))
                 found = tape.gradient(loss, [v.value for v in model.trainable_variables])
-                gradients = gradients + _objects([g.numpy() / BATCH for g in found])
+                gradients = gradients + _objects([g.numpy() / batch for g in found])
                 total += float(loss)
             values = [v.numpy() / replicas for v in model.non_trainable_variables]
             statistics = statistics + _objects(values)

@@ -13,6 +13,7 @@ from fastcifar.errors import ConfigError, DivergenceError, RunDirError
 from fastcifar.rundir import RunDir
 from fastcifar.training import calls, checkpoints
 from fastcifar.training.checkpoints import Checkpoints
+from fastcifar.training.evaluate_run import evaluate_run
 from fastcifar.training.interrupts import Interrupted
 from fastcifar.training.progress import Display
 from fastcifar.training.trainer import train
@@ -103,6 +104,52 @@ def test_resuming_a_finished_run_evaluates_again(finished, tmp_path):
     assert again["steps"] == summary["steps"]
 
 
+def averaged(**optimizer):
+    """A run in two parts a batch whose weights are averaged."""
+    base = small(phase={"epochs": 2})
+    options = {"ema": 0.9, "accumulate": 2, **optimizer}
+    return dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, **options))
+
+
+@pytest.fixture(scope="module")
+def averaged_run(tmp_path_factory):
+    """A run whose weights are averaged: (its folder, its summary)."""
+    folder = tmp_path_factory.mktemp("runs") / "averaged"
+    return str(folder), train(averaged(), str(folder))
+
+
+def test_averages_are_what_is_evaluated(averaged_run, tmp_path):
+    folder, summary = averaged_run
+    arrays, _ = checkpoints.load(Checkpoints(RunDir(folder).checkpoints_path).newest())
+    assert any(name.startswith("average/") for name in arrays)
+    evaluation, _ = evaluate_run(folder, averaged())
+    assert evaluation.loss == pytest.approx(summary["test_loss"], rel=1e-6)
+    # The hash is that of the weights themselves, which averaging leaves alone.
+    without = train(averaged(ema=None), str(tmp_path / "without"))
+    assert without["weights_sha256"] == summary["weights_sha256"]
+    assert without["test_loss"] != pytest.approx(summary["test_loss"], rel=1e-3)
+
+
+def test_averages_are_resumed(averaged_run, tmp_path):
+    config, folder = averaged(), str(tmp_path / "stopped")
+    singly = dataclasses.replace(config.runtime, steps_per_call="1")
+    with pytest.raises(Interrupted):
+        train(dataclasses.replace(config, runtime=singly), folder, display=StopAt(5))
+    resumed = train(config, folder, resume=True)
+    assert resumed["test_loss"] == pytest.approx(averaged_run[1]["test_loss"], rel=1e-6)
+    assert resumed["weights_sha256"] == averaged_run[1]["weights_sha256"]
+
+
+def test_synchronised_batch_norm_trains_and_refuses_xla(tmp_path):
+    layout = {"logical_devices": 2}
+    config = small(phase={"epochs": 1}, model={"sync_batch_norm": True}, runtime=layout)
+    summary = train(config, str(tmp_path / "run"))
+    assert summary["replicas"] == 2
+    compiled = dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, xla="on"))
+    with pytest.raises(ConfigError, match="sync-batch-norm needs xla off on 2 replicas"):
+        train(compiled, str(tmp_path / "compiled"))
+
+
 def test_two_replicas_train(tmp_path):
     config = small(phase={"epochs": 1}, runtime={"logical_devices": 2})
     summary = train(config, str(tmp_path / "run"))
@@ -145,6 +192,13 @@ def test_refusals_leave_no_run_folder(tmp_path):
             dataclasses.replace(small(runtime={"logical_devices": 2}), global_batch_size=15),
             "14 or 16",
         ),
+        (
+            dataclasses.replace(
+                averaged(accumulate=3), runtime=small(runtime={"logical_devices": 2}).runtime
+            ),
+            "multiple of the 2 replicas times the 3 parts of --accumulate, such as 12 or 18",
+        ),
+        (averaged(accumulate=3), "multiple of the 3 parts of --accumulate, such as 15 or 18"),
     ):
         with pytest.raises(ConfigError, match=words):
             train(config, str(folder))
