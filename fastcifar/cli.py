@@ -24,7 +24,7 @@ commands:
   train --resume --run-dir RUN
                            go on with a run from its newest checkpoint
   evaluate RUN [flags]     evaluate a run's weights on its test images, or on other ones
-  recipes [NAME]           list the recipes, or show one in full
+  recipes [NAME]           list recipes and augmentation policies, or show one in full
   prepare SOURCE [flags]   fetch, verify and lay out a data set once, for all runs
   augment POLICY [flags]   draw what a policy does to images; without a policy, list them
   bench KIND [flags]       measure: fastcifar bench --help
@@ -155,7 +155,8 @@ def _recipes(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(
             "usage: fastcifar recipes [NAME]\n\n"
-            "List the recipes, or show one in full, as `train --config FILE` reads it."
+            "List the recipes and the augmentation policies, or show one in full: a recipe as\n"
+            "`train --config FILE` reads it, a policy as its operations and their ranges."
         )
         return 0
     unknown = next((argument for argument in arguments if argument.startswith("-")), None)
@@ -163,12 +164,21 @@ def _recipes(arguments: list[str]) -> int:
         raise ConfigError(f"recipes has no flags. Received: {unknown!r}")
     if len(arguments) > 1:
         raise ConfigError(f"recipes takes one name. Received: {' and '.join(map(repr, arguments))}")
+    from fastcifar.augment import policies
+
     if not arguments:
-        width = max(len(name) for name in recipes.names())
+        width = max(map(len, (*recipes.names(), *policies.POLICIES)))
+        print("recipes, for `fastcifar train RECIPE`:")
         for name in recipes.names():
-            print(f"{name:<{width}}  {recipes.describe(name)}")
+            print(f"  {name:<{width}}  {recipes.describe(name)}")
+        print("policies, for `--augment POLICY` and `fastcifar augment POLICY`:")
+        for policy in policies.POLICIES.values():
+            print(f"  {policy.name:<{width}}  {policy.description}")
         return 0
     (name,) = arguments
+    if name in policies.POLICIES:
+        print(policies.get(name).describe())
+        return 0
     import json
 
     from fastcifar import config_file

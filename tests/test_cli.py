@@ -13,6 +13,7 @@ import time
 import pytest
 
 from fastcifar import __version__, cli, config_file, recipes
+from fastcifar.augment import policies
 from fastcifar.errors import DivergenceError, FastcifarError
 from fastcifar.training.interrupts import Interrupted
 
@@ -166,10 +167,22 @@ def test_version(arguments, capsys):
 
 def test_recipes_lists_each_with_its_line(capsys):
     assert cli.main(["recipes"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(recipes.names())
-    for line, name in zip(lines, recipes.names(), strict=True):
-        assert line.endswith(recipes.describe(name))
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("recipes, ")
+    described = {name: recipes.describe(name) for name in recipes.names()}
+    for line, (name, text) in zip(lines, described.items(), strict=False):
+        assert line.split()[0] == name
+        assert line.endswith(text)
+    second, *lines = lines[len(described) :]
+    assert second.startswith("policies, ")
+    assert [line.split()[0] for line in lines] == list(policies.POLICIES)
+
+
+def test_a_policy_is_shown_with_its_operations(capsys):
+    assert cli.main(["recipes", "standard"]) == 0
+    said = capsys.readouterr().out
+    assert said == policies.get("standard").describe() + "\n"
+    assert "PadCrop(padding=4" in said
 
 
 @pytest.mark.parametrize("name", recipes.names())

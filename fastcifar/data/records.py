@@ -15,6 +15,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,7 +203,10 @@ class Records:
         for shard in np.unique(shards):
             where = np.flatnonzero(shards == shard)
             first = self._ends[shard] - self.counts[shard]
-            found[where] = self._readers[shard].read((rows[where] - first).tolist())
+            try:
+                found[where] = self._readers[shard].read((rows[where] - first).tolist())
+            except Exception as error:  # of a kind that depends on what is damaged
+                raise SourceError(_UNREADABLE.format(self.paths[shard].parent, error)) from error
         return found
 
     @functools.cached_property
@@ -257,15 +261,31 @@ class RecordSplit:
             lambda start: self.records.read(rows[start : start + bulk]),
             num_parallel_calls=2,  # one reads while the other one is copied
         )
-        try:
+        with refusing_damage():
             for start, batch in zip(range(0, len(self), bulk), batches, strict=True):
                 images[start : start + bulk] = batch.numpy()
-        except tf.errors.OpError as error:
-            raise SourceError(
-                f"prepared images in {str(self.records.paths[0].parent)!r} cannot be read: "
-                f"{' '.join(str(error).split())[:200]}; remove the folder to prepare them again"
-            ) from error
         return Split(images, self.labels, self.class_names)
+
+
+_UNREADABLE = "prepared images in '{}' cannot be read: {}; remove the folder to prepare them again"
+
+
+@contextlib.contextmanager
+def refusing_damage() -> Iterator[None]:
+    """Turn a failed read inside, which TensorFlow reports in many lines, into a `SourceError`.
+
+    Images on disk are read while others are computed on, so a failure comes to light in whatever
+    waits for the batch.
+    """
+    pattern = _UNREADABLE.replace("{}", "(.*?)")
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(pattern, error.message, re.DOTALL)
+        if found is None:
+            raise
+        folder, reason = found.groups()
+        raise SourceError(_UNREADABLE.format(folder, " ".join(reason.split())[:200])) from error
 
 
 def open_split(folder: Path, split: str, counts: Sequence[int], **described: Any) -> RecordSplit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastcifar import runtime
 from fastcifar.config import RunConfig
+from fastcifar.data.records import refusing_damage
 from fastcifar.data.split import Splits
 from fastcifar.errors import RunDirError, SourceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
@@ -89,4 +90,5 @@ def evaluate_run(
         views=views,
         hosted=chosen.hosted,
     )
-    return evaluator(splits.test), splits
+    with refusing_damage():
+        return evaluator(splits.test), splits

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastcifar import environment, runtime
 from fastcifar.config import RunConfig
+from fastcifar.data.records import refusing_damage
 from fastcifar.errors import ConfigError, DivergenceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.rundir import RunDir
@@ -65,7 +66,7 @@ def train(
         if chief and resumed is None:
             run = RunDir.create(run_dir, config, prepared.environment)
         workers = Workers(prepared.runtime.strategy, cluster)
-        with Interrupts() as interrupts, workers.watched():
+        with Interrupts() as interrupts, workers.watched(), refusing_damage():
             training = _Training(config, run, prepared, clock, display, interrupts, workers)
             if resumed is not None:
                 training.restore(*resumed)

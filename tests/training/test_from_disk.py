@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastcifar.config import RunConfig
+from fastcifar.errors import SourceError
 from fastcifar.rundir import RunDir
 from fastcifar.training.interrupts import Interrupted
 from fastcifar.training.trainer import train
@@ -33,6 +34,18 @@ def test_weights_and_results_are_those_from_memory(tmp_path: Path) -> None:
         assert disk[key] == memory[key], key
     samples = [RunDir(tmp_path / name).read_samples() for name in ("memory", "disk")]
     np.testing.assert_array_equal(samples[0]["images"], samples[1]["images"])
+
+
+def test_a_record_that_goes_bad_is_one_line(tmp_path: Path) -> None:
+    train(on_disk(phase={"epochs": 1}), str(tmp_path / "good"))
+    (shard, *_) = (tmp_path / "cache/prepared").glob("*/*train*.array_record*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    shard.write_bytes(content)
+    with pytest.raises(SourceError, match=r"prepared images in .* cannot be read") as refused:
+        train(on_disk(phase={"epochs": 1}), str(tmp_path / "bad"))
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).endswith("remove the folder to prepare them again")
 
 
 def test_stopped_and_resumed_equals_never_stopped(tmp_path: Path) -> None:

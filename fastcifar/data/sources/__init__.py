@@ -31,9 +31,9 @@ def load(
 
     Args:
         source: one of `SOURCES`.
-        dataset: for tfds and keras: the set's name.
+        dataset: for tfds, keras and kaggle: the set's name.
         data_path: for tfds: its data folder; for image_folder: the folder of images, a CSV or a
-            prepared folder.
+            prepared folder; for kaggle: the folder of the competition's files, None to download.
         synthetic_count: training images to draw; None for the source's default.
         synthetic_classes: classes to draw.
         synthetic_size: height and width in pixels to draw; None for `storage_size` or else the
@@ -99,6 +99,12 @@ def _image_folder(given: _Given) -> Splits:
     return load_image_folder(given.data_path, given.options)
 
 
+def _kaggle(given: _Given) -> Splits:
+    from fastcifar.data.sources.kaggle import load_kaggle
+
+    return load_kaggle(dataset=given.dataset, data_path=given.data_path, options=given.options)
+
+
 def _synthetic(given: _Given) -> Splits:
     from fastcifar.data.sources import synthetic
 
@@ -116,5 +122,6 @@ SOURCES: Mapping[str, Callable[[_Given], Splits]] = {
     "tfds": _tfds,
     "image_folder": _image_folder,
     "keras": _keras,
+    "kaggle": _kaggle,
     "synthetic": _synthetic,
 }
