@@ -36,6 +36,12 @@ class PhaseFlags:
     """The augmentation policy."""
     image_size: str | None = None
     """Side in pixels at which the network sees the images; 128:224 grows within the phase."""
+    trainable: str | None = None
+    """What trains: all, head, or from:LAYER (such as from:conv5_block1) on."""
+    freeze_batch_norm: str | None = None
+    """Keep the backbone's BatchNorms in inference mode: true or false."""
+    rate_decay: str | None = None
+    """Each block's learning rate, as a share of that of the block behind it."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +77,13 @@ class EvaluateFlags:
 class PrepareFlags:
     """Fetch, verify and lay out a data set once: fastcifar prepare SOURCE [flags]
 
-    SOURCE is tfds, image_folder or keras.
+    SOURCE is tfds, image_folder, kaggle or keras.
     """
 
     dataset: str = "cifar10"
     """A TFDS name (tfds), or cifar10, cifar100 or mnist (keras)."""
     data_path: str | None = None
-    """The TFDS data_dir (tfds), or the folder or CSV (image_folder)."""
+    """The TFDS data_dir (tfds), the folder or CSV (image_folder), or the competition's files (kaggle)."""
     archive: str | None = None
     """CIFAR's official binary archive, to prepare from instead of a download (tfds)."""
     trust_archive: bool = False
@@ -243,7 +249,7 @@ def parse_prepare(arguments: Sequence[str]) -> tuple[str, PrepareFlags]:
 
 
 # The sources that have something to prepare.
-_PREPARED = ("tfds", "image_folder", "keras")
+_PREPARED = ("tfds", "image_folder", "kaggle", "keras")
 
 
 class _Given(NamedTuple):
@@ -325,6 +331,8 @@ def read_value(name: str, hint: Any, text: str) -> Any:
         value = {str(option): option for option in options}.get(text, text)
     elif type(None) in options and text == "None":
         value = None
+    elif hint is bool:
+        value = {"true": True, "false": False}.get(text, text)
     else:
         with contextlib.suppress(ValueError):
             value = (options[0] if options else hint)(text)

@@ -106,12 +106,13 @@ def parse_bytes(name: str, text: str) -> int | None:
 class DataConfig:
     """Where examples come from and how they travel to the device."""
 
-    source: Literal["tfds", "image_folder", "keras", "synthetic"] = "tfds"
+    source: Literal["tfds", "image_folder", "keras", "kaggle", "synthetic"] = "tfds"
     """Where examples come from."""
     dataset: str = "cifar10"
     """A TFDS name (source tfds), or cifar10, cifar100 or mnist (source keras)."""
     data_path: str | None = None
-    """The TFDS data_dir (source tfds), or a folder, a CSV or what `prepare` made (image_folder)."""
+    """The TFDS data_dir (source tfds); a folder, a CSV or what `prepare` made (image_folder); the
+    competition's files (kaggle; downloaded if not given)."""
     storage_size: int | None = None
     """Side in pixels at which images are kept; resized once at ingest. Default: as they are."""
     non_square: Literal["crop", "pad"] = "crop"
@@ -139,6 +140,10 @@ class DataConfig:
     """A stateless permutation of each epoch, or tf.data's shuffle buffer (for comparison)."""
     transfer: Literal["uint8", "float32"] = "uint8"
     """What crosses the bus to the device."""
+    feature_cache: Literal["off", "memory", "disk"] = "off"
+    """In phases that train the head alone: compute the backbone's features once, and keep them."""
+    feature_views: int = 4
+    """Augmented views of each image in the feature cache (one where the policy draws nothing)."""
     augment_on: Literal["device", "host"] = "device"
     """Where images are augmented."""
     resize_on: Literal["device", "host"] = "device"
@@ -153,7 +158,7 @@ class DataConfig:
         for name in ("storage_size", "limit_train", "limit_test"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "1 or more", value)
-        for name in ("synthetic_count", "synthetic_size", "parallel_map"):
+        for name in ("synthetic_count", "synthetic_size", "parallel_map", "feature_views"):
             _require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         _require(
             self.synthetic_classes >= 2, "synthetic_classes", "2 or more", self.synthetic_classes
@@ -198,16 +203,26 @@ class ModelConfig:
     """Layers of the ResNet (14 and 26 are for tests and small machines)."""
     width: int = 64
     """Channels of the stem; 64 is the published network."""
-    stem: Literal["imagenet", "cifar"] = "imagenet"
-    """7x7 stride 2 with pooling, or 3x3 stride 1 without."""
-    stride_version: Literal["v1", "v1.5"] = "v1"
-    """Stride in a block's first 1x1 convolution (v1) or in its 3x3 (v1.5)."""
+    weights: str = "none"
+    """Start from imagenet, a .h5, .weights.h5 or .keras file, or another run's folder."""
+    stem: Literal["auto", "imagenet", "cifar"] = "auto"
+    """7x7 stride 2 with pooling (imagenet), or 3x3 stride 1 without (cifar); auto follows the
+    weights (imagenet without any)."""
+    stride_version: Literal["auto", "v1", "v1.5"] = "auto"
+    """Stride in a block's first 1x1 convolution (v1) or in its 3x3 (v1.5); auto follows the weights
+    (v1 without any)."""
+    head: Literal["linear", "mlp"] = "linear"
+    """One dense layer, or BatchNorm and dense layers of 128 and 64 before it."""
+    pooling: Literal["average", "flatten"] = "average"
+    """What brings the last feature map to the head."""
+    dropout: float = 0.0
+    """Share of the head's values dropped in training."""
     zero_gamma: bool = True
     """Start the last BatchNorm of each block at zero."""
     batch_norm_momentum: float = 0.9
     """Share of the old moving statistics kept at each step."""
-    batch_norm_epsilon: float = 1.001e-5
-    """Added to the variance."""
+    batch_norm_epsilon: float | None = None
+    """Added to the variance. Default: that of the weights (1.001e-5 without any)."""
     sync_batch_norm: bool = False
     """Normalise by the statistics of the global batch instead of each replica's own share."""
     normalise: Normalisation = "auto"
@@ -224,8 +239,11 @@ class ModelConfig:
             "0 or more and below 1",
             self.batch_norm_momentum,
         )
+        epsilon = self.batch_norm_epsilon
+        _require(epsilon is None or epsilon > 0, "batch_norm_epsilon", "above 0", epsilon)
+        _require(0 <= self.dropout < 1, "dropout", "0 or more and below 1", self.dropout)
         _require(
-            self.batch_norm_epsilon > 0, "batch_norm_epsilon", "above 0", self.batch_norm_epsilon
+            self.weights.strip() != "", "weights", "none, imagenet or a path", repr(self.weights)
         )
 
 
@@ -353,6 +371,13 @@ class PhaseConfig:
     """Side in pixels at which the network sees the images."""
     start_image_size: int | None = None
     """The side at the start, where it grows to `image_size` in a few steps (`128:224`)."""
+    trainable: str = "all"
+    """What trains: all, head, or from:LAYER (a layer, a block such as conv5_block1, or a stage such
+    as conv5) on; the rest is frozen, its BatchNorms in inference mode."""
+    freeze_batch_norm: bool = False
+    """Keep the backbone's BatchNorms in inference mode, whatever trains."""
+    rate_decay: float = 1.0
+    """Each block's learning rate, as a share of that of the block behind it."""
     name: str = "train"
     """Of the phase, in metrics.jsonl."""
 
@@ -371,6 +396,9 @@ class PhaseConfig:
             "between 0 and the phase's epochs",
             self.warmup_epochs,
         )
+        _require(0 < self.rate_decay <= 1, "rate_decay", "above 0 and at most 1", self.rate_decay)
+        known = self.trainable in ("all", "head") or self.trainable.startswith("from:")
+        _require(known, "trainable", "all, head or from:LAYER", repr(self.trainable))
         _require(self.image_size >= 1, "image_size", "1 or more", self.image_size)
         if self.start_image_size is not None:
             _require(
@@ -409,6 +437,13 @@ class RunConfig:
         _require(self.checkpoint_every >= 1, "checkpoint_every", "1 or more", self.checkpoint_every)
         if not self.phases:
             raise ConfigError("phases must hold one phase or more. Received: none")
+        sizes = {phase.image_size for phase in self.phases}
+        sizes |= {phase.start_image_size or phase.image_size for phase in self.phases}
+        if self.model.pooling == "flatten" and len(sizes) > 1:
+            raise ConfigError(
+                "pooling flatten needs one image-size for all phases, because the head's width "
+                f"depends on it. Received: {', '.join(map(str, sorted(sizes)))}"
+            )
 
     @property
     def epochs(self) -> int:

@@ -48,6 +48,7 @@ _RECIPES: dict[str, tuple[str, RunConfig]] = {
         RunConfig(
             recipe="cifar10-32px",
             global_batch_size=128,
+            model=ModelConfig(stem="imagenet"),
             # In this few steps AdamW is far ahead of SGD, whose high rate is unstable at first:
             # the last stage's BatchNorm sees a single pixel of each image.
             optimizer=OptimizerConfig(optimizer="adamw", weight_decay=0.02),

@@ -152,7 +152,7 @@ def test_only_optional_fields_may_be_none(cls, name):
 @pytest.mark.parametrize(
     ("cls", "name", "value", "legal", "guess"),
     [
-        (DataConfig, "source", "tdfs", "tfds, image_folder, keras, synthetic", "tfds"),
+        (DataConfig, "source", "tdfs", "tfds, image_folder, keras, kaggle, synthetic", "tfds"),
         (DataConfig, "cache", "ram", "memory, device, disk, none", None),
         (DataConfig, "order", "permutations", "permutation, shuffle_buffer", "permutation"),
         (DataConfig, "transfer", "uint", "uint8, float32", "uint8"),
@@ -161,8 +161,8 @@ def test_only_optional_fields_may_be_none(cls, name):
         (ModelConfig, "depth", 18, "14, 26, 50, 101, 152", None),
         (ModelConfig, "depth", 50.0, "14, 26, 50, 101, 152", None),
         (ModelConfig, "depth", "50", "14, 26, 50, 101, 152", None),
-        (ModelConfig, "stem", "cifar10", "imagenet, cifar", "cifar"),
-        (ModelConfig, "stride_version", "v1.50", "v1, v1.5", "v1.5"),
+        (ModelConfig, "stem", "cifar10", "auto, imagenet, cifar", "cifar"),
+        (ModelConfig, "stride_version", "v1.50", "auto, v1, v1.5", "v1.5"),
         (ModelConfig, "normalise", "Unit", "auto, unit, cifar, imagenet, caffe", "unit"),
         (ModelConfig, "resize_method", "bicubic", "bilinear, nearest", None),
         (OptimizerConfig, "optimizer", "sgdd", "sgd, adam, adamw, rmsprop", "sgd"),

@@ -70,6 +70,9 @@ def build_resnet(
     *,
     depth: int = 50,
     num_classes: int | None = 10,
+    head: str = "linear",
+    pooling: str = "average",
+    dropout: float = 0.0,
     image_size: tuple[int, int] | None = None,
     stem: str = "imagenet",
     stride_version: str = "v1",
@@ -86,7 +89,8 @@ def build_resnet(
     Args:
         depth: 14, 26, 50, 101 or 152 layers.
         num_classes: C; None leaves the head off, and the output is the last feature map
-            [B, H/32, W/32, 32 * width] (H/4 with the CIFAR stem).
+            [B, H/32, W/32, 32 * width] (H/8 with the CIFAR stem).
+        head, pooling, dropout: see `fastcifar.models.heads.classify`.
         image_size: (H, W), or None for any size.
         stem: `imagenet` (7x7 stride 2 and 3x3 max-pooling) or `cifar` (3x3 stride 1, no pooling).
         stride_version: `v1` as in Keras Applications, or `v1.5`.
@@ -100,7 +104,7 @@ def build_resnet(
         seed: of the initial weights, which depend on it and on the layer's name alone.
 
     Raises:
-        ConfigError: for an unknown depth, stem or stride version.
+        ConfigError: for an unknown depth, stem, stride version or head.
     """
     if depth not in BLOCKS:
         legal = ", ".join(str(d) for d in BLOCKS)
@@ -130,7 +134,16 @@ def build_resnet(
             x = _bottleneck(build, x, filters, stride, stride_version, block == 0, zero_gamma, name)
 
     if num_classes is not None:
-        x = classify(x, num_classes=num_classes, seed=seed, dtype=dtype)
+        x = classify(
+            x,
+            num_classes=num_classes,
+            head=head,
+            pooling=pooling,
+            dropout=dropout,
+            seed=seed,
+            norm=build.norm,
+            dtype=dtype,
+        )
     return keras.Model(inputs, x, name=f"resnet{depth}")
 
 

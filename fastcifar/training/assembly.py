@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,8 +13,15 @@ from fastcifar.config import DataConfig, ModelConfig, parse_bytes
 from fastcifar.data import sources, splitting, storage
 from fastcifar.data.split import Splits, decoded_bytes
 from fastcifar.errors import ConfigError
+from fastcifar.models import pretrained
+from fastcifar.models.meaning import Choice, Meaning, settle
+from fastcifar.models.pretrained import Pretrained
 from fastcifar.models.resnet import build_resnet
+from fastcifar.rundir import RunDir
 from fastcifar.runtime import Runtime
+from fastcifar.training import checkpoints
+from fastcifar.training.checkpoints import Checkpoints
+from fastcifar.training.state import AVERAGES, WEIGHTS
 
 
 def load_splits(
@@ -72,8 +81,76 @@ def _fit(splits: Splits, budget: int, data: DataConfig) -> bool:
     return False
 
 
+def read_weights(config: ModelConfig) -> Pretrained | None:
+    """Read the weights to start from; None without any.
+
+    Raises:
+        WeightsError, RunDirError: if they cannot be read, or are none.
+        ConfigError: if there are no ImageNet weights for the network's depth.
+    """
+    if config.weights == "none":
+        return None
+    folder = Path(config.weights).expanduser()
+    if config.weights == "imagenet" or not RunDir(folder).holds_run():
+        return pretrained.read(config.weights, depth=config.depth)
+    run = RunDir.open(folder)
+    model = run.read_config().model
+    arrays, _ = checkpoints.load(Checkpoints(run.checkpoints_path).newest())
+    summary = run.read_summary() or {}
+    settled = _settle(model, None)
+    return pretrained.from_arrays(
+        arrays,
+        origin=config.weights,
+        meaning=Meaning(
+            stem=settled.stem,
+            stride_version=settled.stride_version,
+            padding="symmetric",
+            batch_norm_epsilon=settled.batch_norm_epsilon,
+            normalise=settled.normalise,
+        ),
+        class_names=tuple(summary["class_names"]) if "class_names" in summary else None,
+        # Where averages were kept, it is them that the run was evaluated with.
+        prefix=AVERAGES if any(name.startswith(AVERAGES) for name in arrays) else WEIGHTS,
+    )
+
+
+def settle_model(
+    config: ModelConfig, weights: Pretrained | None
+) -> tuple[ModelConfig, tuple[str, ...], tuple[str, ...]]:
+    """Replace what the configuration leaves to the weights: (configuration, notes, warnings).
+
+    Raises:
+        ConfigError: if it contradicts them.
+    """
+    choice = _settle(config, None if weights is None else weights.meaning)
+    values: dict[str, Any] = {
+        "stem": choice.stem,
+        "stride_version": choice.stride_version,
+        "batch_norm_epsilon": choice.batch_norm_epsilon,
+        "normalise": choice.normalise,
+    }
+    settled = dataclasses.replace(config, **values)
+    return settled, choice.notes, choice.warnings
+
+
+def _settle(config: ModelConfig, meaning: Meaning | None) -> Choice:
+    return settle(
+        meaning,
+        stem=config.stem,
+        stride_version=config.stride_version,
+        batch_norm_epsilon=config.batch_norm_epsilon,
+        normalise=config.normalise,
+    )
+
+
 def build_model(
-    config: ModelConfig, *, num_classes: int, seed: int, dtype: Any, replicas: int = 1
+    config: ModelConfig,
+    *,
+    num_classes: int,
+    seed: int,
+    dtype: Any,
+    replicas: int = 1,
+    image_size: int | None = None,
 ) -> keras.Model:
     """Build the network: images [B, H, W, 3] of any size -> float32 logits [B, num_classes].
 
@@ -83,16 +160,23 @@ def build_model(
         seed: of the initial weights.
         dtype: the Keras dtype policy, such as `mixed_bfloat16`.
         replicas: devices taking part.
+        image_size: side in pixels, which the pooling `flatten` has to know.
     """
+    choice = _settle(config, None)
+    flat = config.pooling == "flatten"
     return build_resnet(
         depth=config.depth,
         num_classes=num_classes,
-        stem=config.stem,
-        stride_version=config.stride_version,
+        head=config.head,
+        pooling=config.pooling,
+        dropout=config.dropout,
+        image_size=(image_size, image_size) if flat and image_size else None,
+        stem=choice.stem,
+        stride_version=choice.stride_version,
         width=config.width,
         zero_gamma=config.zero_gamma,
         batch_norm_momentum=config.batch_norm_momentum,
-        batch_norm_epsilon=config.batch_norm_epsilon,
+        batch_norm_epsilon=choice.batch_norm_epsilon,
         # On one replica the fused kernel already sees the whole batch.
         sync_batch_norm=config.sync_batch_norm and replicas > 1,
         dtype=dtype,

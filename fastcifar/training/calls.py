@@ -45,6 +45,11 @@ class Calls:
         self._step_s = 0.0
         self.done = 0
 
+    @property
+    def compiles(self) -> bool:
+        """Whether the next call traces and compiles the step first."""
+        return not self._step.traces
+
     def run(self, first_step: int, remaining: int) -> tuple[int, StepMetrics]:
         """Run one call from `first_step` on, of at most `remaining` steps: (steps, metrics)."""
         steps = min(remaining, self._choose())

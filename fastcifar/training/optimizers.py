@@ -57,6 +57,7 @@ class Optimizer:
         decay: Sequence[bool],
         learning_rate: tf.Tensor,
         updates: tf.Tensor,
+        rate_factors: Sequence[float] | None = None,
     ) -> None:
         """Write the update into `parameters` and `slots`.
 
@@ -67,9 +68,12 @@ class Optimizer:
             decay: whether weight decay touches each parameter.
             learning_rate: scalar.
             updates: int64 scalar, updates applied before this one (Adam's bias correction).
+            rate_factors: of the learning rate, for each parameter; 1 by default.
         """
         for i, (variable, gradient) in enumerate(zip(parameters, gradients, strict=True)):
             rate = tf.cast(learning_rate, variable.dtype)
+            if rate_factors is not None and rate_factors[i] != 1:
+                rate = rate * tf.cast(rate_factors[i], variable.dtype)
             if decay[i] and self.config.weight_decay:
                 if self.config.optimizer == "adamw":
                     factor = tf.cast(self.config.weight_decay, variable.dtype) * rate

@@ -6,6 +6,7 @@ they measure is what trains.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,12 @@ import tensorflow as tf
 
 from fastcifar.config import PhaseConfig, RunConfig
 from fastcifar.data import pipeline
+from fastcifar.models.subsets import select
 from fastcifar.training import transforms
 from fastcifar.training.preparation import Prepared
 from fastcifar.training.schedules import growing_sizes, learning_rates
 from fastcifar.training.step import TrainStep
+from fastcifar.training.trained_part import TrainedPart, of_subset, whole
 from fastcifar.training.transforms import Transforms
 
 
@@ -30,26 +33,37 @@ class Phase:
         first_step: its first step.
         rates: float32, the learning rate of each of its steps.
         transforms: what happens to its images.
+        train_size: side in pixels of its training images.
+        starts_anew: the optimizer forgets the phase before.
     """
 
     config: PhaseConfig
     first_step: int
     rates: np.ndarray
     transforms: Transforms
+    train_size: int
+    starts_anew: bool
 
     @property
     def last_step(self) -> int:
         """The step after its last one."""
         return self.first_step + len(self.rates)
 
+    @property
+    def program(self) -> tuple[Any, ...]:
+        """Phases of which this is equal run the same compiled step."""
+        phase = self.config
+        trained = (phase.trainable, phase.freeze_batch_norm, phase.rate_decay)
+        return (phase.augment, phase.image_size, self.train_size, *trained)
+
 
 def plan(config: RunConfig, prepared: Prepared) -> list[Phase]:
     """Lay the phases of a run one after the other; one whose images grow is several, by size."""
     phases: list[Phase] = []
     step = 0
-    for phase in config.phases:
+    for number, phase in enumerate(config.phases):
         rates = learning_rates(phase, prepared.steps_per_epoch)
-        for size, epochs in growing_sizes(phase):
+        for part_number, (size, epochs) in enumerate(growing_sizes(phase)):
             made = transforms.make(
                 config.data,
                 config.model,
@@ -60,7 +74,8 @@ def plan(config: RunConfig, prepared: Prepared) -> list[Phase]:
                 dtype=prepared.runtime.compute_dtype,
             )
             part, rates = np.split(rates, [epochs * prepared.steps_per_epoch])
-            phases.append(Phase(phase, step, part, made))
+            anew = number > 0 and part_number == 0
+            phases.append(Phase(phase, step, part, made, size, anew))
             step += len(part)
     return phases
 
@@ -93,8 +108,16 @@ def host_batches(
     )
 
 
-def build_step(config: RunConfig, prepared: Prepared, phase: Phase) -> TrainStep:
-    """Build the step of `phase`; it is traced and compiled by its first call."""
+def build_step(
+    config: RunConfig, prepared: Prepared, phase: Phase, phases: Sequence[Phase] = ()
+) -> TrainStep:
+    """Build the step of `phase`; it is traced and compiled by its first call.
+
+    Args:
+        config, prepared: of the run.
+        phase: the first one that it is for.
+        phases: all of the run, one after the other, if it is for others of the same program too.
+    """
     chosen = prepared.runtime
     resident = None
     if config.data.cache == "device":
@@ -104,8 +127,9 @@ def build_step(config: RunConfig, prepared: Prepared, phase: Phase) -> TrainStep
         optimizer=prepared.optimizer,
         transform=phase.transforms.on_device,
         before=phase.transforms.before_program,
-        learning_rates=phase.rates,
-        first_step=phase.first_step,
+        learning_rates=np.concatenate([p.rates for p in phases]) if phases else phase.rates,
+        first_step=phases[0].first_step if phases else phase.first_step,
+        part=trained_part(prepared, phase.config),
         strategy=chosen.strategy,
         xla=chosen.xla,
         global_batch_size=config.global_batch_size,
@@ -119,3 +143,14 @@ def build_step(config: RunConfig, prepared: Prepared, phase: Phase) -> TrainStep
         sync_batch_norm=config.model.sync_batch_norm,
         resident=resident,
     )
+
+
+def trained_part(prepared: Prepared, phase: PhaseConfig) -> TrainedPart:
+    """What of the network `phase` trains."""
+    state = prepared.state
+    everything = phase.trainable == "all" and not phase.freeze_batch_norm and phase.rate_decay == 1
+    # A benchmark that leaves the gradients out has nothing to choose from.
+    if everything or not state.trainable:
+        return whole(state)
+    subset = select(state.model, phase.trainable, freeze_batch_norm=phase.freeze_batch_norm)
+    return of_subset(state, subset, phase.rate_decay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from fastcifar.config import RunConfig
 from fastcifar.data import ordering
 from fastcifar.data.split import Splits
 from fastcifar.errors import ConfigError
+from fastcifar.models.pretrained import load_into
+from fastcifar.models.subsets import select
 from fastcifar.runtime import Runtime
 from fastcifar.training import transforms
 from fastcifar.training.assembly import (
@@ -19,6 +22,8 @@ from fastcifar.training.assembly import (
     check_sync_batch_norm,
     load_splits,
     per_replica_batch_size,
+    read_weights,
+    settle_model,
 )
 from fastcifar.training.optimizers import Optimizer
 from fastcifar.training.progress import Display
@@ -30,6 +35,8 @@ class Prepared:
     """The parts of a run.
 
     Attributes:
+        config: with everything settled that was left to weights, so that it says what is computed.
+        warnings: what the run's summary should tell.
         runtime: devices and what was chosen for them.
         environment: see `fastcifar.environment.fingerprint`.
         splits: the images.
@@ -37,6 +44,8 @@ class Prepared:
         model, optimizer, state: made under the strategy's scope.
     """
 
+    config: RunConfig
+    warnings: tuple[str, ...]
     runtime: Runtime
     environment: dict[str, Any]
     splits: Splits
@@ -46,8 +55,13 @@ class Prepared:
     state: TrainState
 
 
-def prepare(config: RunConfig, display: Display) -> Prepared:
+def prepare(config: RunConfig, display: Display, *, fresh: bool = True) -> Prepared:
     """Set up devices, data and network; what can fail for the user's reasons fails here.
+
+    Args:
+        config: of the run.
+        display: where what was chosen is shown.
+        fresh: read the weights to start from; not needed where a checkpoint will replace them.
 
     Raises:
         UserError: for anything the configuration asks that this machine or data cannot do.
@@ -59,6 +73,9 @@ def prepare(config: RunConfig, display: Display) -> Prepared:
     check_sync_batch_norm(config.model, chosen)
     for note in chosen.notes:
         display.line(note)
+    weights = read_weights(config.model) if fresh else None
+    model_config, notes, warnings = settle_model(config.model, weights)
+    config = dataclasses.replace(config, model=model_config)
     splits = load_splits(config.data, seed=config.seed, progress=display.count)
     for note in splits.notes:
         display.line(note)
@@ -76,10 +93,19 @@ def prepare(config: RunConfig, display: Display) -> Prepared:
             seed=config.seed,
             dtype=chosen.precision,
             replicas=chosen.replicas,
+            image_size=config.phases[0].image_size,
         )
+        if weights is not None:
+            notes += load_into(model, weights, class_names=splits.class_names)
         average = config.optimizer.ema is not None
         state = TrainState(model, optimizer, scale_loss=chosen.scales_loss, average=average)
+    for phase in config.phases:
+        select(model, phase.trainable)  # a layer that does not exist should not wait for its phase
+    for note in notes:
+        display.line(f"weights {config.model.weights}: {note}")
     return Prepared(
+        config=config,
+        warnings=warnings,
         runtime=chosen,
         environment=environment.fingerprint(list(chosen.gpus), dict(chosen.threads)),
         splits=splits,

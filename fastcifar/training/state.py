@@ -74,6 +74,13 @@ class TrainState:
         yield "good_steps", self.good_steps
         yield "updates", self.updates
 
+    def forget_updates(self) -> None:
+        """Start the optimizer anew: empty slots, no updates so far. Weights stay."""
+        for variables in self.slots.values():
+            for variable in variables:
+                variable.assign(tf.zeros(variable.shape, variable.dtype))
+        self.updates.assign(0)
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Read the whole state."""
         return {name: variable.numpy() for name, variable in self.variables()}

@@ -20,9 +20,11 @@ import numpy as np
 import tensorflow as tf
 
 from fastcifar.data.pipeline import Batch
+from fastcifar.models.dropout import dropout_keys
 from fastcifar.models.losses import correct, cross_entropy
-from fastcifar.training.optimizers import Optimizer, decayed
+from fastcifar.training.optimizers import Optimizer
 from fastcifar.training.state import TrainState, local_copy
+from fastcifar.training.trained_part import TrainedPart, whole
 
 # (images, labels, seed, positions) -> (images ready for the network, labels)
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -55,6 +57,7 @@ class TrainStep:
 
     Args:
         state: model and optimizer variables.
+        part: what of them is trained; all by default.
         optimizer: applies the gradients.
         transform: augmentation, resizing and normalisation, compiled into the program.
         learning_rates: float32 [steps], of the steps from `first_step` on.
@@ -92,8 +95,10 @@ class TrainStep:
         sync_batch_norm: bool = False,
         before: Transform | None = None,
         resident: Any = None,
+        part: TrainedPart | None = None,
     ):
         self._state = state
+        self._part = part or whole(state)
         self._optimizer = optimizer
         self._transform = transform
         self._strategy = strategy
@@ -111,7 +116,6 @@ class TrainStep:
         self._resident = resident
         self._first_step = first_step
         self._learning_rates = tf.constant(learning_rates, tf.float32)
-        self._decay = [decayed(path) for path in state.trainable_paths]
 
         # A program captures its replica's own variables, so each replica of this host has its own.
         local = len(strategy.experimental_local_results(state.updates))
@@ -134,7 +138,13 @@ class TrainStep:
 
         Returns a float64 vector on the device for `read_metrics`; the call may still be running.
         """
-        return self._call(iterator, tf.constant(first_step, tf.int64), tf.constant(steps, tf.int64))
+        arguments = tf.constant(first_step, tf.int64), tf.constant(steps, tf.int64)
+        if self.traces:
+            return self._call(iterator, *arguments)
+        # Around all of the tracing: under MirroredStrategy, replicas are traced by threads in turn,
+        # and one that left would take the frozen layers from the others.
+        with self._part.entered():
+            return self._call(iterator, *arguments)
 
     @property
     def traces(self) -> int:
@@ -204,23 +214,24 @@ class TrainStep:
     ) -> tf.Tensor:
         dtype = packed[0].dtype
         whole = tf.concat([tf.cast(vector, dtype) for vector in packed], axis=0)
-        shapes = [v.shape for v in (*self._state.statistics, *self._state.trainable)]
+        shapes = [v.shape for v in (*self._part.statistics, *self._part.trainable)]
         sizes = [3, *(shape.num_elements() for shape in shapes)]
         metrics, *flat = tf.split(whole, sizes)
         values = [tf.reshape(part, shape) for part, shape in zip(flat, shapes, strict=True)]
-        count = len(self._state.statistics)
+        count = len(self._part.updated)
         metrics = tf.cast(metrics, tf.float32)
         return self._apply(local, values[count:], values[:count], metrics, step)
 
     def _gradients(
         self, local: Any, batch: Batch, *resident: Any
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
-        """This replica's share of the gradients, its new statistics, and its metrics [3]."""
-        parameters = [local(v).read_value() for v in self._state.trainable]
-        statistics = [local(v).read_value() for v in self._state.statistics]
+        """This replica's share of the gradients, the new statistics it updates, its metrics [3]."""
+        parameters = [local(v).read_value() for v in self._part.trainable]
+        others = [local(v).read_value() for v in self._part.others]
+        updated = self._part.updated
         parts = self._accumulate
         if parts == 1:
-            return self._part(local, parameters, statistics, batch, *resident)
+            return self._backpropagate(local, parameters, others, batch, *resident)
 
         def split(tensor: tf.Tensor) -> tf.Tensor:
             return tf.reshape(tensor, [parts, tensor.shape[0] // parts, *tensor.shape[1:]])
@@ -231,10 +242,14 @@ class TrainStep:
             i: Any, total: list[tf.Tensor], statistics: list[tf.Tensor], metrics: tf.Tensor
         ) -> tuple[Any, list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
             part = Batch(images[i], labels[i], positions[i], batch.epoch)
-            found = self._part(local, parameters, statistics, part, *resident)
+            seen = list(others)
+            for place, value in zip(updated, statistics, strict=True):
+                seen[place] = value
+            found = self._backpropagate(local, parameters, seen, part, *resident)
             total = [a + b for a, b in zip(total, found[0], strict=True)]
             return i + 1, total, found[1], metrics + found[2]
 
+        statistics = [others[place] for place in updated]
         state = (0, [tf.zeros_like(p) for p in parameters], statistics, tf.zeros([3]))
         if self._sync_batch_norm:
             # TensorFlow allows no talk between replicas inside a loop of one of them.
@@ -245,21 +260,25 @@ class TrainStep:
             state = tf.while_loop(lambda i, *_: i < parts, add_part, state, parallel_iterations=1)
         return state[1:]
 
-    def _part(
+    def _backpropagate(
         self,
         local: Any,
         parameters: list[tf.Tensor],
-        statistics: list[tf.Tensor],
+        others: list[tf.Tensor],
         batch: Batch,
         *resident: Any,
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
         """Forward and backward on `batch`: gradients, new statistics, metrics [3]."""
         images = tf.gather(resident[0], batch.images) if resident else batch.images
-        images, labels = self._transform(images, batch.labels, self._key(batch), batch.positions)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        key = self._key(batch)
+        images, labels = self._transform(images, batch.labels, key, batch.positions)
+        with (
+            dropout_keys(key, batch.positions),
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+        ):
             tape.watch(parameters)
-            logits, statistics = self._state.model.stateless_call(
-                parameters, statistics, images, training=True
+            logits, others = self._part.model.stateless_call(
+                parameters, others, images, training=True
             )
             losses = cross_entropy(logits, labels, self._label_smoothing)
             loss = tf.reduce_sum(losses)
@@ -274,7 +293,8 @@ class TrainStep:
                 tf.cast(tf.shape(logits)[0], tf.float32),
             ]
         )
-        return gradients, [tf.convert_to_tensor(s) for s in statistics], metrics
+        statistics = [tf.convert_to_tensor(others[place]) for place in self._part.updated]
+        return gradients, statistics, metrics
 
     def _apply(
         self,
@@ -285,23 +305,24 @@ class TrainStep:
         step: tf.Tensor,
     ) -> tf.Tensor:
         """Update this replica's variables from the global gradients; returns metrics [4]."""
-        state = self._state
+        state, part = self._state, self._part
         updates = local(state.updates)
         rate = tf.gather(self._learning_rates, step - self._first_step)
 
         def update() -> tf.Tensor:
             self._optimizer.apply(
-                [local(v) for v in state.trainable],
-                {name: [local(v) for v in slots] for name, slots in state.slots.items()},
+                [local(v) for v in part.trainable],
+                {name: [local(v) for v in slots] for name, slots in part.slots.items()},
                 self._clipped(gradients),
-                decay=self._decay,
+                decay=part.decay,
                 learning_rate=rate,
+                rate_factors=part.rate_factors,
                 updates=updates.read_value(),
             )
-            for variable, value in zip(state.statistics, statistics, strict=True):
+            for variable, value in zip(part.statistics, statistics, strict=True):
                 local(variable).assign(value)
             updates.assign_add(1)
-            if self._ema is not None and state.averages:
+            if self._ema is not None and part.averages:
                 self._average(local, self._ema)
             return tf.constant(0.0)
 
@@ -323,11 +344,11 @@ class TrainStep:
 
         The warm-up is that of `tf.train.ExponentialMovingAverage` with `num_updates`.
         """
-        state = self._state
-        updates = tf.cast(local(state.updates).read_value(), tf.float32)
+        part = self._part
+        updates = tf.cast(local(self._state.updates).read_value(), tf.float32)
         decay = tf.minimum(decay, (1.0 + updates) / (10.0 + updates))
         for average, variable in zip(
-            state.averages, (*state.trainable, *state.statistics), strict=True
+            part.averages, (*part.trainable, *part.statistics), strict=True
         ):
             old, new = local(average).read_value(), local(variable).read_value()
             local(average).assign_sub(tf.cast(1.0 - decay, old.dtype) * (old - new))

@@ -25,7 +25,7 @@ from fastcifar.training.phase import Phase, build_step, open_batches, plan
 from fastcifar.training.preparation import Prepared, prepare
 from fastcifar.training.progress import Display, epoch_line
 from fastcifar.training.state import weights_sha256
-from fastcifar.training.step import StepMetrics
+from fastcifar.training.step import StepMetrics, TrainStep
 from fastcifar.training.workers import Workers
 
 # Test images kept with their predictions for the plot of samples.
@@ -62,7 +62,8 @@ def train(
             run.check_unused()
         if cluster is not None:
             display.log_to(run.worker_log_path(cluster.index))
-        prepared = prepare(config, display)
+        prepared = prepare(config, display, fresh=resumed is None)
+        config = prepared.config
         if chief and resumed is None:
             run = RunDir.create(run_dir, config, prepared.environment)
         workers = Workers(prepared.runtime.strategy, cluster)
@@ -70,6 +71,9 @@ def train(
             training = _Training(config, run, prepared, clock, display, interrupts, workers)
             if resumed is not None:
                 training.restore(*resumed)
+            else:
+                for warning in prepared.warnings:
+                    training.warn(warning)
             return training.run()
     finally:
         display.close()
@@ -102,6 +106,7 @@ class _Training:
         self.seconds_before: dict[str, float] = {}
         self.phases = plan(config, prepared)
         self.evaluators: dict[int, Evaluator] = {}
+        self.steps: dict[tuple[Any, ...], TrainStep] = {}
         self.event_log = EventLog(run.tensorboard_path)
 
     def restore(self, arrays: dict[str, np.ndarray], progress: Progress) -> None:
@@ -123,10 +128,11 @@ class _Training:
         before, now = self.run_dir.read_environment(), self.prepared.environment
         for key in ("versions", "cpu", "gpus", "threads"):
             if before.get(key) != now[key]:
-                self._warn(f"resumed with other {key}: {now[key]} instead of {before.get(key)}")
+                self.warn(f"resumed with other {key}: {now[key]} instead of {before.get(key)}")
         self.display.line(f"resumed at step {progress.step}")
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Show a warning, and keep it for the summary."""
         if text not in self.progress.warnings:
             self.progress.warnings.append(text)
         self.display.line(f"warning: {text}")
@@ -163,8 +169,13 @@ class _Training:
         return self.evaluators[size]
 
     def _run_phase(self, phase: Phase, evaluator: Evaluator) -> None:
+        if phase.starts_anew and self.progress.step == phase.first_step:
+            self.prepared.state.forget_updates()
+        if phase.program not in self.steps:
+            step = build_step(self.config, self.prepared, phase, self.phases)
+            self.steps[phase.program] = step
         calls = Calls(
-            build_step(self.config, self.prepared, phase),
+            self.steps[phase.program],
             open_batches(self.config, self.prepared, phase, self.progress.step),
             self.config.runtime.steps_per_call,
             agree=lambda seconds: self.workers.mean([seconds])[0],
@@ -183,7 +194,7 @@ class _Training:
             if self.workers.any(self.interrupts.received is not None):
                 # Asked for on this worker, or on another one.
                 self._stop(self.interrupts.received or signal.SIGTERM)
-            compiles = calls.done == 0
+            compiles = calls.compiles
             began = time.perf_counter()
             with self.clock.account("startup" if compiles else "train"):
                 steps, metrics = calls.run(self.progress.step, end - self.progress.step)

@@ -13,7 +13,8 @@ def small(**changes) -> RunConfig:
     base = recipes.get("quickstart")
     data = {"synthetic_count": 128, "synthetic_size": 16, **changes.pop("data", {})}
     phase = {"epochs": 3, "image_size": 16, "augment": "flip-crop", **changes.pop("phase", {})}
-    model = {"depth": 14, "width": 4, **changes.pop("model", {})}
+    settled = {"stem": "imagenet", "stride_version": "v1", "batch_norm_epsilon": 1.001e-5}
+    model = {"depth": 14, "width": 4, "normalise": "cifar", **settled, **changes.pop("model", {})}
     runtime = {"precision": "float32", **changes.pop("runtime", {})}
     return dataclasses.replace(
         base,

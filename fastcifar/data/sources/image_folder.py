@@ -77,7 +77,7 @@ def encoded_set(root: Path, options: ReadOptions) -> EncodedSet:
     except OSError as error:
         raise SourceError(f"--data-path must be readable. Received: {error}") from error
     return EncodedSet(
-        splits={name: _encoded_split(listing.root, s) for name, s in listing.splits.items()},
+        splits={name: encoded_split(listing.root, s) for name, s in listing.splits.items()},
         class_names=listing.class_names,
         key=Key(
             origin=os.path.realpath(root),
@@ -91,7 +91,8 @@ def encoded_set(root: Path, options: ReadOptions) -> EncodedSet:
     )
 
 
-def _encoded_split(root: Path, listed: ListedSplit) -> EncodedSplit:
+def encoded_split(root: Path, listed: ListedSplit) -> EncodedSplit:
+    """Return a listed split whose files are opened where they are decoded."""
     base = str(root)
 
     def chunks() -> Iterator[Chunk]:

@@ -20,7 +20,7 @@ import numpy as np
 from fastcifar.data import storage
 from fastcifar.data.prepared import FileStamp, Key
 from fastcifar.data.sources.delivery import deliver
-from fastcifar.data.sources.image_folder import _encoded_split as encoded_split
+from fastcifar.data.sources.image_folder import encoded_split
 from fastcifar.data.sources.ingest import EncodedSet, ReadOptions
 from fastcifar.data.sources.kaggle_archive import unpack
 from fastcifar.data.sources.kaggle_download import COMPETITION, download
@@ -29,10 +29,8 @@ from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError, nearest
 
 DATASET = "cifar10"
-CLASSES = (
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-)
+_NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
+CLASSES = tuple(_NAMES.split())
 LABELS, IMAGES, ARCHIVE = "trainLabels.csv", "train", "train.7z"
 _SUFFIX = ".png"
 
@@ -75,11 +73,11 @@ def encoded_set(dataset: str, data_path: str | None, options: ReadOptions) -> En
         notes += download(root, wanted, options.progress)
     else:
         root = Path(data_path).expanduser()
-    _check_layout(root)
-    if not (root / IMAGES).is_dir():
-        unpack(root / ARCHIVE, root / IMAGES, _SUFFIX, options.progress)
-        notes.append(f"{ARCHIVE} was unpacked into {str(root / IMAGES)!r}")
     try:
+        _check_layout(root)
+        if not (root / IMAGES).is_dir():
+            unpack(root / ARCHIVE, root / IMAGES, _SUFFIX, options.progress)
+            notes.append(f"{ARCHIVE} was unpacked into {str(root / IMAGES)!r}")
         listed, more = _list(root)
     except OSError as error:
         raise SourceError(f"--data-path must be readable. Received: {error}") from error

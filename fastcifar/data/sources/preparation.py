@@ -23,14 +23,16 @@ def prepare(
       image_folder.
     - image_folder: the images are decoded and laid out in the cache, where runs with the same
       folder and options find them.
+    - kaggle: the competition's files are downloaded and unpacked, where needed; then the same.
     - keras: Keras downloads and verifies the set, which it reads faster than records.
 
     Whatever was prepared before, and still fits, is left as it is.
 
     Args:
-        source: tfds, image_folder or keras.
-        dataset: for tfds and keras: the set's name.
-        data_path: for tfds: its data folder; for image_folder: the folder or CSV.
+        source: tfds, image_folder, kaggle or keras.
+        dataset: for tfds, kaggle and keras: the set's name.
+        data_path: for tfds: its data folder; for image_folder: the folder or CSV; for
+            kaggle: the folder of the competition's files, None to download them.
         archive: for tfds: the official archive of cifar10 or cifar100 in binary format.
         trust_archive: accept an archive of another checksum; all that it holds is then checked.
         options: how to read the images.
@@ -57,13 +59,19 @@ def prepare(
         start_ahead()  # while the files are listed
         data = encoded_set(Path(data_path).expanduser(), options)
         return [*data.notes, *delivery.prepare(data, options)]
+    if source == "kaggle":
+        from fastcifar.data.sources import delivery
+        from fastcifar.data.sources.kaggle import encoded_set as kaggle_set
+
+        data = kaggle_set(dataset, data_path, options)
+        return [*data.notes, *delivery.prepare(data, options)]
     if source == "keras":
         from fastcifar.data.sources.keras_datasets import load_keras
 
         splits = load_keras(dataset, options)
         count = len(splits.train) + len(splits.test)
         return [f"{dataset} is in Keras' cache, verified: {count} images"]
-    raise SourceError(f"prepare takes tfds, image_folder or keras. Received: {source!r}")
+    raise SourceError(f"prepare takes tfds, image_folder, kaggle or keras. Received: {source!r}")
 
 
 def _prepare_tfds(

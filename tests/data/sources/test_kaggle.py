@@ -165,3 +165,14 @@ def test_a_folder_that_cannot_be_meant_is_one_line(
 def test_another_set_is_not_in_the_competition(folder: Path) -> None:
     with pytest.raises(SourceError, match=r"--dataset must be cifar10\. Received: 'cifar100'"):
         load(folder, dataset="cifar100")
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scandir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(kaggle.os, "scandir", scandir)
+    with pytest.raises(SourceError, match=r"must be readable\. Received: .* Permission denied: '"):
+        load(folder)

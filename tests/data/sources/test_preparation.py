@@ -56,7 +56,7 @@ def test_an_archive_is_prepared_and_then_used(tmp_path: Path, cache: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "prepare needs a source: tfds, image_folder, keras"),
+        ([], "prepare needs a source: tfds, image_folder, kaggle, keras"),
         (["image_foldr"], "Received: 'image_foldr'. Did you mean 'image_folder'?"),
         (["tfds", "keras"], "prepare takes one source. Received: 'tfds' and 'keras'"),
         (["image_folder"], "prepare image_folder needs --data-path DIR"),
@@ -78,5 +78,5 @@ def test_a_mistake_is_one_line(
 
 
 def test_another_source_has_nothing_to_prepare() -> None:
-    with pytest.raises(SourceError, match="prepare takes tfds, image_folder or keras"):
+    with pytest.raises(SourceError, match="prepare takes tfds, image_folder, kaggle or keras"):
         prepare("synthetic")
