@@ -57,6 +57,108 @@ _RECIPES: dict[str, tuple[str, RunConfig]] = {
             ),
         ),
     ),
+    "cifar10-finetune": (
+        "ImageNet ResNet50 fine-tuned at 128 to 224 px: the most accurate, wants a GPU",
+        RunConfig(
+            recipe="cifar10-finetune",
+            global_batch_size=128,
+            model=ModelConfig(weights="imagenet"),
+            optimizer=OptimizerConfig(label_smoothing=0.1, weight_decay=1e-4, ema=0.999),
+            phases=(
+                # First the head, on features computed once: a random one would send its noise
+                # through the whole network.
+                PhaseConfig(
+                    epochs=2,
+                    learning_rate=0.1,
+                    augment="none",
+                    image_size=224,
+                    trainable="head",
+                    name="head",
+                ),
+                PhaseConfig(
+                    epochs=12,
+                    learning_rate=0.02,
+                    warmup_epochs=1.0,
+                    augment="standard",
+                    image_size=224,
+                    start_image_size=128,
+                    name="all",
+                ),
+            ),
+            data=DataConfig(feature_cache="memory"),
+        ),
+    ),
+    "upsample-rmsprop": (
+        "a reference: ImageNet ResNet50 at 256 px by nearest neighbour, [0, 1], dense head, RMSprop",
+        RunConfig(
+            recipe="upsample-rmsprop",
+            global_batch_size=32,
+            model=ModelConfig(
+                weights="imagenet",
+                normalise="unit",
+                resize_method="nearest",
+                head="mlp",
+                pooling="flatten",
+                dropout=0.5,
+            ),
+            optimizer=OptimizerConfig(optimizer="rmsprop", weight_decay=0.0),
+            phases=(
+                PhaseConfig(
+                    epochs=10,
+                    learning_rate=2e-5,
+                    schedule="constant",
+                    augment="none",
+                    image_size=256,
+                ),
+            ),
+        ),
+    ),
+    "freeze-then-finetune": (
+        "a reference: frozen ImageNet ResNet50 at 32 px, [0, 1], dense head, Adam; then all of it",
+        RunConfig(
+            recipe="freeze-then-finetune",
+            global_batch_size=64,
+            data=DataConfig(source="keras"),
+            model=ModelConfig(weights="imagenet", normalise="unit", head="mlp", dropout=0.5),
+            optimizer=OptimizerConfig(optimizer="adam", weight_decay=0.0),
+            phases=(
+                PhaseConfig(
+                    epochs=10,
+                    learning_rate=1e-3,
+                    schedule="constant",
+                    augment="flip-rotate-zoom",
+                    trainable="head",
+                    name="head",
+                ),
+                PhaseConfig(
+                    epochs=10,
+                    learning_rate=1e-5,
+                    schedule="constant",
+                    augment="flip-rotate-zoom",
+                    name="all",
+                ),
+            ),
+        ),
+    ),
+    "frozen-backbone": (
+        "a reference: ImageNet ResNet50 at 224 px with its lower layers frozen, one dense layer",
+        RunConfig(
+            recipe="frozen-backbone",
+            global_batch_size=64,
+            model=ModelConfig(weights="imagenet"),
+            optimizer=OptimizerConfig(optimizer="adam", weight_decay=0.0),
+            phases=(
+                PhaseConfig(
+                    epochs=10,
+                    learning_rate=1e-4,
+                    schedule="constant",
+                    augment="flip",
+                    image_size=224,
+                    trainable="from:conv5",
+                ),
+            ),
+        ),
+    ),
 }
 
 

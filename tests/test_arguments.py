@@ -17,6 +17,8 @@ from fastcifar.config import PhaseConfig, RunConfig
 from fastcifar.errors import ConfigError, RunDirError, UserError
 from fastcifar.rundir import RunDir
 
+NAMES = ", ".join(recipes.names())
+
 
 @pytest.fixture
 def two_phases(tmp_path):
@@ -133,16 +135,16 @@ def test_a_run_of_one_phase_takes_one_value():
     [
         (
             [],
-            "train needs a recipe: quickstart, cifar10-scratch, cifar10-32px. `fastcifar recipes` "
+            f"train needs a recipe: {NAMES}. `fastcifar recipes` "
             "describes them; `train --config FILE` reads a configuration instead",
         ),
         (
             ["nope"],
-            "recipe must be one of quickstart, cifar10-scratch, cifar10-32px. Received: 'nope'.",
+            f"recipe must be one of {NAMES}. Received: 'nope'.",
         ),
         (
             [""],
-            "recipe must be one of quickstart, cifar10-scratch, cifar10-32px. Received: ''.",
+            f"recipe must be one of {NAMES}. Received: ''.",
         ),
         (["quickstart", "more"], "train takes one recipe. Received: 'quickstart' and 'more'"),
         (

@@ -17,6 +17,8 @@ from fastcifar.augment import policies
 from fastcifar.errors import DivergenceError, FastcifarError
 from fastcifar.training.interrupts import Interrupted
 
+NAMES = ", ".join(recipes.names())
+
 
 def shell(*arguments: str, **options) -> subprocess.CompletedProcess:
     """Run the command in a process of its own."""
@@ -40,13 +42,12 @@ MISTAKES = [
     (["--epochs"], f"the command must be one of {COMMANDS}. Received: '--epochs'."),
     (
         ["train"],
-        "train needs a recipe: quickstart, cifar10-scratch, cifar10-32px. `fastcifar recipes` "
+        f"train needs a recipe: {NAMES}. `fastcifar recipes` "
         "describes them; `train --config FILE` reads a configuration instead",
     ),
     (
         ["train", "quickstrat"],
-        "recipe must be one of quickstart, cifar10-scratch, cifar10-32px. "
-        "Received: 'quickstrat'. Did you mean 'quickstart'?",
+        f"recipe must be one of {NAMES}. Received: 'quickstrat'. Did you mean 'quickstart'?",
     ),
     (
         ["train", "quickstart", "--optimiser", "sgd"],
@@ -68,8 +69,7 @@ MISTAKES = [
     ),
     (
         ["recipes", "cifar"],
-        "recipe must be one of quickstart, cifar10-scratch, cifar10-32px. Received: 'cifar'. "
-        "Did you mean 'cifar10-32px'?",
+        f"recipe must be one of {NAMES}. Received: 'cifar'. Did you mean 'cifar10-32px'?",
     ),
     (["recipes", "a", "b"], "recipes takes one name. Received: 'a' and 'b'"),
     (["recipes", "--long"], "recipes has no flags. Received: '--long'"),

@@ -9,9 +9,14 @@ import pytest
 from fastcifar import recipes
 from fastcifar.errors import ConfigError
 
+NAMES = ", ".join(recipes.names())
+
 
 def test_the_recipes():
-    assert recipes.names() == ("quickstart", "cifar10-scratch", "cifar10-32px")
+    assert recipes.names() == (
+        *("quickstart", "cifar10-scratch", "cifar10-32px", "cifar10-finetune"),
+        *("upsample-rmsprop", "freeze-then-finetune", "frozen-backbone"),
+    )
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -47,8 +52,7 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(ask):
     with pytest.raises(ConfigError) as caught:
         ask("cifar10-32")
     assert str(caught.value) == (
-        "recipe must be one of quickstart, cifar10-scratch, cifar10-32px. "
-        "Received: 'cifar10-32'. Did you mean 'cifar10-32px'?"
+        f"recipe must be one of {NAMES}. Received: 'cifar10-32'. Did you mean 'cifar10-32px'?"
     )
 
 
