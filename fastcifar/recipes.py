@@ -89,7 +89,7 @@ _RECIPES: dict[str, tuple[str, RunConfig]] = {
         ),
     ),
     "upsample-rmsprop": (
-        "a reference: ImageNet ResNet50 at 256 px by nearest neighbour, [0, 1], dense head, RMSprop",
+        "a reference: ImageNet ResNet50 at 256 px (nearest neighbour), [0, 1], dense head, RMSprop",
         RunConfig(
             recipe="upsample-rmsprop",
             global_batch_size=32,
