@@ -58,6 +58,7 @@ def evaluate_run(
             seed=config.seed,
             dtype=chosen.precision,
             replicas=chosen.replicas,
+            image_size=config.phases[-1].image_size,
         )
     # Where averages of the weights were kept, it is them that the run evaluates.
     weights = {
