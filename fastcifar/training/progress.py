@@ -26,6 +26,7 @@ class Display:
             file=sys.stdout,
             # FORCE_COLOR, which CI sets, would have rich take a pipe for a terminal.
             force_terminal=sys.stdout.isatty(),
+            force_jupyter=False,  # plain lines there too
             highlight=False,
             emoji=False,  # a path may hold :fire:
             quiet=quiet,
