@@ -21,7 +21,7 @@ from fastcifar.models.meaning import Meaning
 from fastcifar.models.weight_files import Layers, WeightsError
 
 _SHOWN = 3  # layers named in one message
-_STEM_CONV, _STEM_BN = "conv1_conv", "conv1_bn"
+STEM_CONV, _STEM_BN = "conv1_conv", "conv1_bn"
 _STATISTICS = ("moving_mean", "moving_variance")
 
 
@@ -130,8 +130,8 @@ def load_into(
     backbone = {name: dict(own) for name, own in targets.items() if not is_head(name)}
     head = {name: own for name, own in targets.items() if is_head(name)}
     if _fresh_stem(backbone, stored):
-        backbone.pop(_STEM_CONV)
-        stored.pop(_STEM_CONV)
+        backbone.pop(STEM_CONV)
+        stored.pop(STEM_CONV)
         for name in _STATISTICS:
             backbone[_STEM_BN].pop(name, None)
             stored.get(_STEM_BN, {}).pop(name, None)
@@ -173,8 +173,8 @@ def _fresh_stem(backbone: Mapping[str, Mapping[str, keras.Variable]], stored: La
     """Whether the network's stem is cifar and that of the weights imagenet, of the same width."""
     if stem_of(stored) != "imagenet":
         return False
-    ours = tuple(backbone[_STEM_CONV]["kernel"].shape)
-    return ours == (3, 3, *stored[_STEM_CONV]["kernel"].shape[2:])
+    ours = tuple(backbone[STEM_CONV]["kernel"].shape)
+    return ours == (3, 3, *stored[STEM_CONV]["kernel"].shape[2:])
 
 
 def _check_backbone(

@@ -13,7 +13,7 @@ from fastcifar.config import RunConfig
 from fastcifar.data import ordering
 from fastcifar.data.split import Splits
 from fastcifar.errors import ConfigError
-from fastcifar.models.pretrained import load_into
+from fastcifar.models.pretrained import STEM_CONV, load_into
 from fastcifar.models.subsets import select
 from fastcifar.runtime import Runtime
 from fastcifar.training import transforms
@@ -99,8 +99,14 @@ def prepare(config: RunConfig, display: Display, *, fresh: bool = True) -> Prepa
             notes += load_into(model, weights, class_names=splits.class_names)
         average = config.optimizer.ema is not None
         state = TrainState(model, optimizer, scale_loss=chosen.scales_loss, average=average)
-    for phase in config.phases:
-        select(model, phase.trainable)  # a layer that does not exist should not wait for its phase
+    # A layer that does not exist should not wait for its phase.
+    subsets = [select(model, phase.trainable) for phase in config.phases]
+    fresh_stem = weights is not None and weights.meaning.stem == "imagenet" != config.model.stem
+    if fresh_stem and all(STEM_CONV in subset.frozen for subset in subsets):
+        warnings += (
+            f"{STEM_CONV} starts fresh under the stem cifar, and no phase trains it: the network "
+            "sees the images through random filters",
+        )
     for note in notes:
         display.line(f"weights {config.model.weights}: {note}")
     return Prepared(
