@@ -111,17 +111,26 @@ class DecodePool:
                 yield from map(function, arguments)
             return
         waiting: deque[Future[_Result]] = deque()
+        delivered = 0
         try:
             for argument in arguments:
                 waiting.append(self._executor.submit(function, argument))
                 if len(waiting) > _AHEAD * self.workers:
                     yield waiting.popleft().result()
+                    delivered += 1
             while waiting:
                 yield waiting.popleft().result()
+                delivered += 1
         except BrokenProcessPool as error:
+            script = (
+                # They import the script that started them, and one without this starts itself.
+                ". In a script of your own, put what it does under `if __name__ == '__main__':`"
+                if not delivered
+                else ""
+            )
             raise SourceError(
                 "a process that decodes images was ended from outside, perhaps for want of memory: "
-                "free some, or let `fastcifar prepare` do it with --workers 1"
+                f"free some, or let `fastcifar prepare` do it with --workers 1{script}"
             ) from error
 
 
