@@ -7,6 +7,18 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported
 
 
+def pytest_collection_finish(session):
+    """Two CPU devices stand for two GPUs, before anything uses TensorFlow (as for the tests)."""
+    if not session.items or session.config.option.collectonly:
+        return
+    import tensorflow as tf
+
+    (cpu, *_) = tf.config.list_physical_devices("CPU")
+    if tf.config.get_logical_device_configuration(cpu) is None:
+        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
+        tf.config.set_logical_device_configuration(cpu, parts)
+
+
 @pytest.fixture(scope="session")
 def subject():
     """The recipe quickstart on a few drawn images."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastcifar.bench import flags, plots, record, tables
+from fastcifar.bench import flags, process_commands, record, tables
 from fastcifar.bench.augmentation import command as augment
 from fastcifar.bench.flags import MeasureFlags
+from fastcifar.bench.recording import measure_into_record
 from fastcifar.errors import ConfigError, nearest
 
 HELP = """\
@@ -17,8 +18,17 @@ usage: fastcifar bench KIND [RECIPE] [flags]
 
 kinds:
   stages [RECIPE]          where the time of a step goes, and what bounds it
+  startup [RECIPE]         what comes before the first step ends: import, build, trace, compile;
+                           without XLA, with it, and with its compile cache filled
+  ladder [RECIPE]          the naive way, then one change after the other: what each of them buys
+  precision [RECIPE]       float32 against mixed precision: rate, memory, loss over the same steps
+  scaling [RECIPE]         1, 2, 4 replicas: efficiency and the share of the reduction
+  accuracy [RECIPE…]       runs over several seeds: accuracy, its spread, time to a target
+  tune [RECIPE]            the fastest configuration that a budget finds, as a file for
+                           `train --config`
   fit [RECIPE]             the real path against the step alone and against keras.Model.fit
-  pipelines                order and batching against the textbook's tf.data chain
+  pipelines                order, batching and augmentation against tf.data's guide, TFDS, Keras,
+                           and, where installed, torch and Grain
   augment                  operations and policies against other libraries' layers, against
                            tf.data.map, and as a share of the training step
   compare OLD NEW          two records: exit status 1 where one row is slower beyond the noise
@@ -27,15 +37,25 @@ flags:
   --out FILE               the record (JSON); plots stand beside it.
                            Default: runs/bench-KIND-UTCTIME.json
   --seconds S, --rounds N  measure for that long, or that many rounds at most
+  --steps N, --include-fp16
+                           of precision: of the loss curves; float16 also where it is emulated
+  --rungs "A,B"            of ladder: only these changes, such as "order permutation,xla on"
+  --replicas 1,2,4         of scaling
+  --budget MINUTES, --axes A,B, --write FILE
+                           of tune: how long; what may be changed, such as precision; the file
+                           of the winner
+  --seeds N, --target 0.94 of accuracy: runs of each recipe; validation accuracy to be reached
   --images, --image-size, --global-batch-size
                            of pipelines: the set and the batch
   --source-size, --image-size, --global-batch-size, --parts, --only
                            of augment: sizes; parts of operations,input,step; names of operations
                            and policies. --seconds is for each part
-  stages and fit take the flags of `fastcifar train`; their default recipe is cifar10-32px
+  those with a RECIPE take the flags of `fastcifar train`; the default recipe is cifar10-32px
 """
 
 StartTensorflow = Callable[[], None]
+# Below it a crop could cut away the number that an image shows at its centre.
+MIN_IMAGE_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -48,11 +68,16 @@ class PipelinesFlags(MeasureFlags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("images", "image_size", "global_batch_size"):
+        for name in ("images", "global_batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"{name.replace('_', '-')} must be 1 or more. Received: {getattr(self, name)}"
                 )
+        if self.image_size < MIN_IMAGE_SIZE:
+            raise ConfigError(
+                f"image-size must be {MIN_IMAGE_SIZE} or more, because images show their numbers. "
+                f"Received: {self.image_size}"
+            )
         if self.global_batch_size > self.images:
             raise ConfigError(
                 f"global-batch-size must be at most the {self.images} images. "
@@ -76,6 +101,12 @@ def run(arguments: list[str], start_tensorflow: StartTensorflow = lambda: None) 
         "pipelines": _pipelines,
         "augment": augment.run,
         "compare": _compare,
+        "accuracy": _in_processes(process_commands.accuracy),
+        "ladder": _in_processes(process_commands.ladder),
+        "precision": _in_processes(process_commands.precision),
+        "scaling": _in_processes(process_commands.scaling),
+        "tune": _in_processes(process_commands.tune),
+        "startup": _in_processes(process_commands.startup),
     }
     if any(argument in ("-h", "--help") for argument in arguments):
         print(HELP, end="")
@@ -88,6 +119,11 @@ def run(arguments: list[str], start_tensorflow: StartTensorflow = lambda: None) 
             f"bench takes one of {', '.join(kinds)}. Received: {kind!r}.{nearest(kind, kinds)}"
         )
     return kinds[kind](rest, start_tensorflow)
+
+
+def _in_processes(command: Callable[[list[str]], int]) -> Callable[[list[str], Any], int]:
+    """Rows that have processes of their own start TensorFlow there."""
+    return lambda arguments, start_tensorflow: command(arguments)
 
 
 def _pipelines(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
@@ -104,7 +140,7 @@ def _pipelines(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
         seconds=given.seconds or PipelinesPlan.seconds,
         rounds=given.rounds,
     )
-    return _measure(
+    return measure_into_record(
         "pipelines",
         arguments,
         given,
@@ -126,7 +162,7 @@ def _fit(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
     config = without_augmentation(config)
     prepared = prepare(config, Display())
     plan = FitPlan(seconds=given.seconds or FitPlan.seconds, rounds=given.rounds)
-    return _measure(
+    return measure_into_record(
         "fit",
         arguments,
         given,
@@ -147,7 +183,7 @@ def _stages(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
 
     prepared = prepare(config, Display())
     plan = StagesPlan(seconds=given.seconds or StagesPlan.seconds, rounds=given.rounds)
-    return _measure(
+    return measure_into_record(
         "stages",
         arguments,
         given,
@@ -167,30 +203,3 @@ def _compare(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
     changes = compare.compare(old, new)
     tables.console().print(compare.table(old, new, changes))
     return 1 if any(change.regression for change in changes) else 0
-
-
-def _measure(
-    kind: str,
-    arguments: list[str],
-    given: MeasureFlags,
-    environment: dict[str, Any],
-    config: dict[str, Any],
-    work: Callable[[Callable[..., None]], None],
-) -> int:
-    """Let `work` put its rows into a record, and show what there is, also where it is interrupted.
-
-    Returns:
-        The exit status: 1 where a row failed.
-    """
-    path = flags.out_path(given, kind)
-    command = flags.command_line(kind, arguments)
-    file = record.RecordFile(path, record.Record(kind, command, environment, config))
-    try:
-        work(file.put)
-    finally:
-        tables.show(file.record)
-        written = [path, *plots.write_plots(path, file.record)]
-        tables.console().print(
-            f"record: {', '.join(map(str, written))}", markup=False, soft_wrap=True
-        )
-    return 1 if tables.failed(file.record) else 0

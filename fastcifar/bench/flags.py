@@ -51,11 +51,16 @@ def split(arguments: Sequence[str], cls: type[_T]) -> tuple[_T, list[str]]:
         if known is None:
             rest.append(argument)
             continue
+        name, hint = known
+        if hint is bool:
+            if equals:
+                raise ConfigError(f"the flag {written} takes no value. Received: {text!r}")
+            values[name] = True
+            continue
         if not equals:
             text = next(waiting, "--")
             if text.startswith("--"):
                 raise ConfigError(f"the flag {written} needs a value: {written} VALUE")
-        name, hint = known
         values[name] = run_flags.read_value(name, hint, text)
     return cls(**values), rest
 
@@ -68,6 +73,26 @@ def refuse(rest: Sequence[str], command: str, cls: type) -> None:
             f"{command} takes {', '.join(names)}. "
             f"Received: {rest[0]!r}.{nearest(rest[0].partition('=')[0], names)}"
         )
+
+
+def reserve(rest: Sequence[str], command: str, names: Sequence[str], instead: str = "") -> None:
+    """Refuse flags of a run whose values a benchmark chooses itself.
+
+    Args:
+        rest: arguments.
+        command: the benchmark.
+        names: of the fields.
+        instead: a flag of the benchmark's that says what is meant.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    taken = {f"--{prefix}{flag(name)}" for name in names for prefix in ("", "no-")}
+    for argument in rest:
+        if argument.partition("=")[0] in taken:
+            mend = f", and use {instead}" if instead else ""
+            written = argument.partition("=")[0]
+            raise ConfigError(f"{command} sets this itself: leave {written} out{mend}")
 
 
 def run_config(rest: Sequence[str], command: str) -> RunConfig:

@@ -11,10 +11,12 @@ from fastcifar.data.split import Split
 from fastcifar.data.storage import empty_images
 
 CLASSES = 10
+# An image that is flipped, or shifted by so many pixels, still shows its number at its centre.
+_SHIFT = 4
 
 
 def numbered_split(count: int, size: int) -> Split:
-    """Make random images whose first pixel holds their number; the label is the number modulo 10.
+    """Make random images whose centre holds their number; the label is the number modulo 10.
 
     Args:
         count: images, below 2**24.
@@ -23,13 +25,18 @@ def numbered_split(count: int, size: int) -> Split:
     images = empty_images((count, size, size, 3))
     images[:] = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
     numbers = np.arange(count)
-    images[:, 0, 0] = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=-1)
+    colours = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=-1)
+    # Flipping an even number of pixels moves the centre by one.
+    middle = slice(max(0, size // 2 - _SHIFT - 1), size // 2 + _SHIFT + 1)
+    images[:, middle, middle] = colours[:, np.newaxis, np.newaxis]
     return Split(images, numbers % CLASSES, tuple(map(str, range(CLASSES))))
 
 
 def numbers_of(images: np.ndarray) -> np.ndarray:
     """Read the numbers of images [B, H, W, 3] (0..255, any dtype): int64 [B]."""
-    high, middle, low = np.moveaxis(images[:, 0, 0].astype(np.int64), -1, 0)
+    _, height, width, _ = images.shape
+    colours = np.rint(images[:, height // 2, width // 2]).astype(np.int64)
+    high, middle, low = np.moveaxis(colours, -1, 0)
     return high << 16 | middle << 8 | low
 
 

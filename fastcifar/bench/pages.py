@@ -3,7 +3,8 @@
 A page says where a table belongs:
 
     <!-- table: RECORD -->             the record benchmarks/results/RECORD.json
-    <!-- table: RECORD/SECTION -->     its rows named SECTION/…
+    <!-- table: RECORD/SECTION -->     its rows named SECTION/…, or its row of that name; spaces are
+                                       written _
     <!-- end -->
 
 and what stands between the two lines is written by `scripts/tables`. No TensorFlow here.
@@ -59,7 +60,7 @@ def table_of(record: Record, section: str = "") -> str:
 
     Args:
         record: of any kind.
-        section: the rows of that section only; all if empty.
+        section: the rows of that section only, or the row of that name; all if empty.
     """
     if section:
         record = _only(record, section)
@@ -102,7 +103,12 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _only(record: Record, section: str) -> Record:
-    kept = tuple(row for row in record.rows if row.name.startswith(f"{section}/"))
+    named = section.replace("_", " ")
+    kept = tuple(
+        row
+        for row in record.rows
+        if row.name.startswith(f"{section}/") or row.name.replace("_", " ") == named
+    )
     return Record(record.kind, record.command, record.environment, record.config, kept)
 
 
@@ -111,8 +117,7 @@ def _any_rows(record: Record) -> str:
     columns = tables.table(record).columns
     header = [str(column.header) for column in columns]
     rows = zip(*([str(cell) for cell in column.cells] for column in columns), strict=True)
-    words = [row.figures["verdict"] for row in record.rows if "verdict" in row.figures]
-    return "\n\n".join([markdown(header, rows), *words])
+    return "\n\n".join([markdown(header, rows), *tables.words(record)])
 
 
 def _libraries(record: Record) -> str:

@@ -1,35 +1,50 @@
-"""`fastcifar bench pipelines`: order and batching alone, this project's against the textbook's.
+"""`fastcifar bench pipelines`: from images to batches, this project's way against others.
 
-All contenders deliver the same uint8 images in batches of the same size, shuffled over the whole
-set, and are first checked to deliver no image twice in an epoch. They are consumed as a train step
-consumes them: inside a graph, one batch after the other.
+    NAME              order and batching alone, of uint8 images
+    augmented/NAME    with flip, pad and crop, to float32
+
+All deliver the same images in batches of the same size, shuffled, and are first checked to deliver
+no image twice in an epoch. Those of TensorFlow are consumed as a train step consumes them: inside a
+graph, one batch after the other; those of other libraries by a loop in Python.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from fastcifar.bench import measure, numbered
+from fastcifar.augment.build import build
+from fastcifar.bench import measure, numbered, textbook
+from fastcifar.bench.feeds import grain_dataset, on_disk, torch_loader
+from fastcifar.bench.feeds.candidate import (
+    AUGMENTED,
+    POLICY,
+    PREFETCH,
+    SEED,
+    Candidate,
+    augmented,
+    endless,
+)
 from fastcifar.bench.measure import Contender, Lap
+from fastcifar.bench.numbered import CLASSES
+from fastcifar.bench.record import Row
 from fastcifar.data import pipeline
 from fastcifar.data.split import Split
 
 OURS, TEXTBOOK = "permutation", "cache_shuffle_repeat_batch"
 # More steps than a benchmark can take, in the one range that a dataset runs through.
 _ENDLESS = 1 << 40
-_SEED = 0
-# Batches kept ready, the same for all. The guide writes AUTOTUNE, whose buffer can grow to hundreds
-# of batches, filled while other contenders are timed: it would deliver what cost no time at all.
-_PREFETCH = 2
 # Long enough to hold hundreds of batches: what was prefetched while others ran is no share of it.
 _PIECE_S = 0.5
-# Outside the clock, until the prefetching of the contender before has come to rest.
+# Outside the clock, until what the contender before has begun has come to rest.
 _SETTLE_S = 0.1
 
 
@@ -48,91 +63,135 @@ class PipelinesPlan:
     images: int = 50_000
     image_size: int = 32
     global_batch_size: int = 512
-    seconds: float = 30.0
+    seconds: float = 90.0
     rounds: int | None = None
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A pipeline over a numbered split.
-
-    Attributes:
-        name: of its row.
-        dataset: endless batches of (images, labels).
-        per_epoch: images that it delivers in one epoch.
-    """
-
-    name: str
-    dataset: tf.data.Dataset
-    per_epoch: int
-
-
 def candidates(split: Split, global_batch_size: int) -> list[Candidate]:
-    """The pipelines that need no package beside this project's own."""
-    whole = len(split) // global_batch_size * global_batch_size
+    """The pipelines that need neither files nor a package beside this project's own."""
+    count, size = len(split), split.image_shape[0]
+    whole = count // global_batch_size * global_batch_size
+    per_image = textbook.per_image(POLICY, size)
+    batched = build(POLICY, image_size=(size, size), num_classes=CLASSES, dtype="float32")
 
     def ours(order: str) -> tf.data.Dataset:
         dataset = pipeline.train_batches(
             split,
             global_batch_size=global_batch_size,
             replicas=1,
-            seed=_SEED,
+            seed=SEED,
             first_step=0,
             last_step=_ENDLESS,
             order=order,
         )
         return dataset
 
+    def ours_augmented() -> tf.data.Dataset:
+        def augment(batch: pipeline.Batch) -> tuple[tf.Tensor, tf.Tensor]:
+            key = tf.stack([tf.constant(SEED, tf.int64), batch.epoch])
+            return batched(batch.images, batch.labels, key, batch.positions)
+
+        return ours("permutation").map(augment).prefetch(PREFETCH)
+
     def images_and_labels() -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((split.images, split.labels.astype(np.int32)))
 
     # As tf.data's guide writes it: https://www.tensorflow.org/guide/data_performance
-    textbook = (
-        images_and_labels()
-        .cache()
-        .shuffle(len(split), seed=_SEED)
-        .repeat()
-        .batch(global_batch_size)
-        .prefetch(_PREFETCH)
-    )
+    def by_the_guide(augment: Any = None) -> tf.data.Dataset:
+        return endless(images_and_labels().cache(), count, global_batch_size, augment)
+
     # Shuffling what is cheap to shuffle, by those who know the guide's way to be slow.
-    indices = (
-        tf.data.Dataset.range(len(split))
-        .shuffle(len(split), seed=_SEED)
-        .repeat()
-        .batch(global_batch_size)
-    )
-    images, labels = tf.constant(split.images), tf.constant(split.labels, tf.int32)
-    gathered = indices.map(lambda i: (tf.gather(images, i), tf.gather(labels, i)))
-    return [
-        Candidate(OURS, ours("permutation"), whole),
-        Candidate("shuffle_buffer", ours("shuffle_buffer"), whole),
-        Candidate(TEXTBOOK, textbook, len(split)),
-        Candidate("shuffled_indices", gathered.prefetch(_PREFETCH), len(split)),
+    def indices() -> tf.data.Dataset:
+        images, labels = tf.constant(split.images), tf.constant(split.labels, tf.int32)
+        shuffled = tf.data.Dataset.range(count).shuffle(count, seed=SEED)
+        batches = shuffled.repeat().batch(global_batch_size)
+        gathered = batches.map(lambda i: (tf.gather(images, i), tf.gather(labels, i)))
+        return gathered.prefetch(PREFETCH)
+
+    makes: list[tuple[str, Callable[[], Any], int]] = [
+        (OURS, lambda: ours("permutation"), whole),
+        ("shuffle_buffer", lambda: ours("shuffle_buffer"), whole),
+        (TEXTBOOK, by_the_guide, count),
+        ("shuffled_indices", indices, count),
+        (augmented(OURS), ours_augmented, whole),
+        (augmented(TEXTBOOK), lambda: by_the_guide(per_image), count),
     ]
+    return [Candidate(name, make, per_epoch, global_batch_size) for name, make, per_epoch in makes]
 
 
-def contender(candidate: Candidate, count: int, global_batch_size: int) -> Contender:
-    """Return what consumes a pipeline inside a graph, in pieces of about half a second."""
-    iterator: Any = iter(candidate.dataset)
-    consume = consumer()
+def all_candidates(split: Split, global_batch_size: int, folder: Path) -> list[Candidate]:
+    """The pipelines of all libraries; one that is not installed is named as lacking.
+
+    Args:
+        split: the images.
+        global_batch_size: images in a batch.
+        folder: where files of the images may be written.
+    """
+    found = candidates(split, global_batch_size)
+    found += on_disk.candidates(split, global_batch_size, folder)
+    optional = {
+        torch_loader.candidates: (torch_loader.ITEMS, torch_loader.BATCHES),
+        grain_dataset.candidates: (grain_dataset.NAME,),
+    }
+    for make, names in optional.items():
+        try:
+            found += make(split, global_batch_size)
+        except ImportError:
+            why = "not run: install fastcifar[peers]"
+            rows = [*names, *map(augmented, names)]
+            found += [Candidate(row, list, 0, global_batch_size, lacks=why) for row in rows]
+    # Those without augmentation first, whatever the library.
+    return sorted(found, key=lambda candidate: candidate.name.startswith(f"{AUGMENTED}/"))
+
+
+def contender(candidate: Candidate, count: int) -> Contender:
+    """Return what consumes a pipeline, in pieces of about half a second."""
+    take: Callable[[int], object]
     batches = 8  # of a piece; the warm-up finds out how many fill it
 
     def run() -> float:
-        consume(iterator, tf.constant(batches, tf.int64)).numpy()
-        return float(batches * global_batch_size)
+        take(batches)
+        return batches * candidate.images_per_batch
 
     def calibrate() -> str:
-        nonlocal batches
-        checked = numbered.check_order(
-            _on_the_host(candidate.dataset), count=count, per_epoch=candidate.per_epoch
-        )
+        nonlocal batches, take
+        if candidate.lacks:
+            return candidate.lacks
+        dataset = candidate.make()
+        read = _on_the_host(dataset) if candidate.in_graph else _in_python(dataset)
+        checked = numbered.check_order(read, count=count, per_epoch=candidate.per_epoch)
+        take = _taker(candidate)
         run()  # traces
-        seconds = min(measure.seconds_of(run) for _ in range(2))
-        batches = max(1, round(batches * _PIECE_S / seconds))
+        for share in (0.2, 1.0):
+            drain()
+            seconds = measure.seconds_of(run) / batches
+            batches = max(1, round(share * _PIECE_S / seconds))
         return checked
 
-    return Contender(candidate.name, run, check=calibrate, before=lambda: time.sleep(_SETTLE_S))
+    def drain() -> None:
+        # What was made ready while others were timed would come for nothing.
+        time.sleep(_SETTLE_S)
+        take(2 * PREFETCH)
+
+    return Contender(candidate.name, run, check=calibrate, before=drain)
+
+
+def _taker(candidate: Candidate) -> Callable[[int], object]:
+    """Return what takes so many batches and waits for them."""
+    iterator: Any = iter(candidate.make())
+    if candidate.in_graph:
+        consume = consumer()
+        return lambda batches: consume(iterator, tf.constant(batches, tf.int64)).numpy()
+
+    def loop(batches: int) -> int:
+        total = 0
+        for _ in range(batches):
+            images, labels = next(iterator)
+            # As much as the graph's consumer reads.
+            total += int(images.reshape(len(images), -1)[:, -1].sum()) + int(labels.sum())
+        return total
+
+    return loop
 
 
 def consumer() -> Callable[[Any, tf.Tensor], tf.Tensor]:
@@ -158,15 +217,43 @@ def _on_the_host(dataset: tf.data.Dataset) -> Iterator[tuple[np.ndarray, np.ndar
         yield images.numpy(), labels.numpy()
 
 
+def _in_python(batches: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for images, labels in batches:
+        yield np.asarray(images), np.asarray(labels)
+
+
 def measure_pipelines(plan: PipelinesPlan, put: Callable[..., None]) -> None:
-    """Measure all candidates, interleaved; `put(*rows)` receives all rows after every round."""
+    """Measure all candidates, interleaved; `put(*rows)` receives all rows after every round.
+
+    All have ratios to the guide's way, and this project's way over each of them is a figure.
+    """
     split = numbered.numbered_split(plan.images, plan.image_size)
-    contenders = [
-        contender(candidate, plan.images, plan.global_batch_size)
-        for candidate in candidates(split, plan.global_batch_size)
-    ]
+    with tempfile.TemporaryDirectory(prefix="fastcifar-bench-") as folder:
+        found = {c.name: c for c in all_candidates(split, plan.global_batch_size, Path(folder))}
 
-    def report(laps: dict[str, Lap]) -> None:
-        put(*(measure.row(laps, n, ratios_to=[TEXTBOOK] if n != TEXTBOOK else []) for n in laps))
+        def report(laps: dict[str, Lap]) -> None:
+            put(*(_row(laps, candidate) for candidate in found.values()))
 
-    measure.interleave(contenders, seconds=plan.seconds, rounds=plan.rounds, after_round=report)
+        measure.interleave(
+            [contender(candidate, plan.images) for candidate in found.values()],
+            seconds=plan.seconds,
+            rounds=plan.rounds,
+            after_round=report,
+        )
+
+
+def _row(laps: dict[str, Lap], candidate: Candidate) -> Row:
+    is_augmented = candidate.name.startswith(f"{AUGMENTED}/")
+    reference, ours = TEXTBOOK, OURS
+    if is_augmented:
+        reference, ours = augmented(TEXTBOOK), augmented(OURS)
+    figures = {"differs": candidate.differs} if candidate.differs else {}
+    row = measure.row(
+        laps, candidate.name, ratios_to=[] if candidate.name == reference else [reference]
+    )
+    if row.images_per_s is not None:
+        row.figures.update(figures)
+        gain = measure.ratio(laps, ours, candidate.name)
+        if gain is not None and candidate.name != ours:
+            row.figures["ours_to_this"] = dataclasses.asdict(gain)
+    return row

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from fastcifar.bench import tables
+from fastcifar.bench.drawing import accuracy, ladder, parts, precision, scaling, startup
 from fastcifar.bench.record import Record
 from fastcifar.reporting import style
 from fastcifar.rundir import write_whole
 
+# Kinds of records with figures of their own: record -> figures by what stands behind its name.
+_KINDS: dict[str, Callable[[Record], dict[str, Figure]]] = {
+    "accuracy": accuracy.figures,
+    "ladder": ladder.figures,
+    "precision": precision.figures,
+    "scaling": scaling.figures,
+    "startup": startup.figures,
+}
 _DEVICE_STAGES = ("dispatch", "resize", "augment", "forward", "backward", "reduce", "update")
 
 
@@ -36,32 +43,17 @@ def write_plots(record_path: str | Path, record: Record) -> list[Path]:
 
 def figures(record: Record) -> dict[str, Figure]:
     """The figures of a record by what stands behind its name; the rates stand alone."""
-    found = {}
+    found: dict[str, Figure] = {}
     if record.kind == "stages":
         if any(row.name in _DEVICE_STAGES and row.figures for row in record.rows):
             found[""] = stages_figure(record)
         if any("flops_per_s" in row.figures for row in record.rows):
             found["arithmetic"] = arithmetic_figure(record)
+    elif record.kind in _KINDS:
+        found |= _KINDS[record.kind](record)
     elif any(row.images_per_s for row in record.rows):
-        found[""] = rates_figure(record)
+        found[""] = parts.rates(record)
     return found
-
-
-def rates_figure(record: Record) -> Figure:
-    """Bars of images/s with quartiles, one a row."""
-    rows = [row for row in record.rows if row.images_per_s is not None]
-    figure = style.new_figure(f"{record.kind}: images/s", height=1.6 + 0.55 * len(rows))
-    axes = _bars(figure, [row.name for row in rows], "Images/s (median and quartiles)")
-    for place, row in enumerate(rows):
-        rate = row.images_per_s
-        assert rate is not None
-        spread = [[max(0.0, rate.median - rate.low)], [max(0.0, rate.high - rate.median)]]
-        axes.barh(place, rate.median, color=style.BLUE, height=0.6)
-        axes.errorbar(rate.median, place, xerr=spread, color=style.GREY, capsize=4)
-        _note(axes, rate.high, place, f"{rate.median:,.0f}")
-    axes.set_xlim(0, max(row.images_per_s.high for row in rows if row.images_per_s) * 1.18)
-    _machine(figure, record)
-    return figure
 
 
 def stages_figure(record: Record) -> Figure:
@@ -72,7 +64,7 @@ def stages_figure(record: Record) -> Figure:
     beside = [row for row in record.rows if row.name in ("order", "transfer") and row.figures]
     shown = [*beside, *rows, *wholes]
     figure = style.new_figure("Where a training step goes", height=1.6 + 0.45 * len(shown))
-    axes = _bars(figure, [row.name for row in shown], "µs an image")
+    axes = parts.bars(figure, [row.name for row in shown], "µs an image")
     start = 0.0
     for place, row in enumerate(shown):
         took = row.figures["us_per_image"]
@@ -82,12 +74,12 @@ def stages_figure(record: Record) -> Figure:
         axes.barh(place, took, left=left, color=colour, height=0.62)
         share = row.figures.get("share_of_step")
         text = f"{took:,.1f} µs" + (f" ({share:.1%})" if share is not None else "")
-        _note(axes, left + max(took, 0.0), place, text)
+        parts.note(axes, left + max(took, 0.0), place, text)
         if stage:
             start += took
     longest = max(row.figures["us_per_image"] for row in shown)
     axes.set_xlim(0, max(longest, start) * 1.28)
-    _machine(figure, record)
+    parts.machine(figure, record)
     return figure
 
 
@@ -100,47 +92,14 @@ def arithmetic_figure(record: Record) -> Figure:
         "Arithmetic: achieved and possible", height=1.6 + 0.55 * (len(rows) + 1)
     )
     names = [row.name for row in rows] + (["matrix product"] if peak else [])
-    axes = _bars(figure, names, "TFLOP/s")
+    axes = parts.bars(figure, names, "TFLOP/s")
     rates = [row.figures["flops_per_s"] for row in rows] + ([peak] if peak else [])
     for place, rate in enumerate(rates):
         axes.barh(
             place, rate / 1e12, color=style.BLUE if place < len(rows) else style.GREY, height=0.6
         )
         share = f" ({rate / peak:.0%} of peak)" if peak and place < len(rows) else ""
-        _note(axes, rate / 1e12, place, f"{rate / 1e12:.3g}{share}")
+        parts.note(axes, rate / 1e12, place, f"{rate / 1e12:.3g}{share}")
     axes.set_xlim(0, max(rates) / 1e12 * 1.3)
-    _machine(figure, record)
+    parts.machine(figure, record)
     return figure
-
-
-def _bars(figure: Figure, names: list[str], xlabel: str) -> Axes:
-    """Axes for one horizontal bar a name, the first at the top."""
-    axes = figure.add_subplot()
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(xlabel, fontsize=style.TEXT_SIZE)
-    axes.tick_params(labelsize=style.TEXT_SIZE - 1)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
-    axes.grid(axis="x", color="#E3E3E3", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    return axes
-
-
-def _note(axes: Axes, x: float, y: float, text: str) -> None:
-    """Write beside the end of a bar."""
-    axes.annotate(
-        text,
-        (x, y),
-        xytext=(8, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=style.TEXT_SIZE - 1,
-    )
-
-
-def _machine(figure: Figure, record: Record) -> None:
-    figure.supxlabel(
-        tables.machine(record.environment), x=0.012, ha="left", fontsize=style.TEXT_SIZE - 3
-    )

@@ -2,7 +2,8 @@
 
     {"schema": 1, "kind": …, "command": …, "environment": {…}, "config": {…},
      "rows": [{"name": …, "images_per_s": {"median", "low", "high", "n"} | null,
-               "check": "ok" | "failed: …" | "not applicable: …", "error": null | …,
+               "check": "ok" | "failed: …" | "not applicable: …" | "not run: …",
+               "error": null | …,
                "ratios": {NAME: {"median", "low", "high", "n"}}, FIGURE: …}]}
 
 `low` and `high` of a rate are its quartiles over the rounds; those of a ratio are the ends of its
@@ -50,7 +51,8 @@ class Row:
     Attributes:
         name: what was measured; a record has one row of each name.
         images_per_s: the rate, or None.
-        check: `ok`, `failed: …` (the answer is wrong) or `not applicable: …`.
+        check: `ok`, `failed: …` (the answer is wrong), `not applicable: …` or `not run: …` (it
+            needs something that is not here, or that was not asked for).
         error: what stopped it, in one line, or None.
         ratios: this row's rate over that of the row named by the key.
         figures: anything else, such as `us_per_image` or `startup_s`; JSON values.
@@ -120,8 +122,15 @@ class RecordFile:
         self.record = record
         self._write()
 
-    def put(self, *rows: Row) -> None:
-        """Add rows, or replace those of their names."""
+    def put(self, *rows: Row, environment: dict[str, Any] | None = None) -> None:
+        """Add rows, or replace those of their names.
+
+        Args:
+            rows: in the order of the table.
+            environment: what they were measured in, where that is known only now.
+        """
+        if environment is not None:
+            self.record = dataclasses.replace(self.record, environment=environment)
         for row in rows:
             self.record = self.record.with_row(row)
         self._write()

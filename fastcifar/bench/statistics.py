@@ -40,6 +40,33 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Es
     return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
 
 
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Return the mean of two values or more, as `median`, with Student's 95 % interval of it."""
+    array = np.asarray(values, np.float64)
+    mean = float(array.mean())
+    half = student_quantile(len(array) - 1) * float(array.std(ddof=1)) / math.sqrt(len(array))
+    return Estimate(mean, mean - half, mean + half, len(array))
+
+
+def mean_difference(values: Sequence[float], others: Sequence[float]) -> Estimate:
+    """Return the mean of `values` less that of `others` with its 95 % interval.
+
+    Welch's interval, for two or more values each whose spreads may differ; its degrees of freedom
+    are rounded down, which makes it a little wider (Welch, "The Generalization of Student's Problem
+    When Several Different Population Variances Are Involved", 1947).
+    """
+    one, other = np.asarray(values, np.float64), np.asarray(others, np.float64)
+    parts = [float(array.var(ddof=1)) / len(array) for array in (one, other)]
+    variance = sum(parts)
+    difference = float(one.mean() - other.mean())
+    n = min(len(one), len(other))
+    if not variance:
+        return Estimate(difference, difference, difference, n)
+    spreads = [part**2 / (len(a) - 1) for part, a in zip(parts, (one, other), strict=True)]
+    half = student_quantile(max(1, int(variance**2 / sum(spreads)))) * math.sqrt(variance)
+    return Estimate(difference, difference - half, difference + half, n)
+
+
 def student_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
     """Return t such that Student's variable lies in [-t, t] with probability `confidence`.
 

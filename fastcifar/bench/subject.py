@@ -41,7 +41,8 @@ class Subject:
     @classmethod
     def of(cls, config: RunConfig, prepared: Prepared) -> Subject:
         """Take the first phase of `config` for as many steps as may be asked for."""
-        config = endless(config)
+        # What the configuration left to its weights, they have settled.
+        config = dataclasses.replace(endless(config), model=prepared.config.model)
         return cls(config, prepared, plan(config, prepared)[0])
 
     @property
@@ -82,8 +83,12 @@ def hold(subject: Subject) -> HeldBatch:
     return HeldBatch(batch)
 
 
+class WrongImages(Exception):
+    """A step that has counted other images than it was given."""
+
+
 class Driver:
-    """Runs a train step in pieces of `steps` steps, each one a call as in training.
+    """Runs a train step in pieces of work: calls as in training.
 
     Args:
         subject: gives the batch size.
@@ -91,32 +96,49 @@ class Driver:
         batches: what feeds it: an iterator of the pipeline, or a held batch.
 
     Attributes:
-        steps: of one piece.
-        last: the metrics of the last piece.
+        steps: of one call.
+        calls: of one piece.
+        last: the metrics of the last call.
     """
 
     def __init__(self, subject: Subject, step: TrainStep, batches: Any):
         self._step = step
         self._batches = batches
         self._global_batch_size = subject.config.global_batch_size
+        self._steps_per_call = subject.config.runtime.steps_per_call
         # As many as are prefetched wait once more on a device that has a memory of its own.
         data = subject.config.data
         ahead = batches_ahead(prefetch=data.prefetch, parallel_map=data.parallel_map)
         self._prefetched = ahead + data.prefetch
         self._next = 0
         self.steps = 1
+        self.calls = 1
         self.last: StepMetrics | None = None
 
     @property
     def mean_loss(self) -> float:
-        """Of the images of the last piece, in nats; NaN before the first."""
+        """Of the images of the last call, in nats; NaN before the first."""
         return self.last.loss / self.last.images if self.last else math.nan
+
+    def trace(self) -> None:
+        """Trace the step without running it: the first piece then compiles and runs only."""
+        place = tf.constant(self._next, tf.int64), tf.constant(self.steps, tf.int64)
+        self._step._call.get_concrete_function(self._batches, *place)
+
+    @property
+    def images(self) -> float:
+        """Of one piece."""
+        return float(self.calls * self.steps * self._global_batch_size)
 
     def run(self) -> float:
         """Run one piece; returns its images."""
-        self.last = read_metrics(self._step(self._batches, self._next, self.steps))
-        self._next += self.steps
-        return float(self.steps * self._global_batch_size)
+        for _ in range(self.calls):
+            self.last = read_metrics(self._step(self._batches, self._next, self.steps))
+            self._next += self.steps
+            asked = self.steps * self._global_batch_size
+            if self.last.images != asked:
+                raise WrongImages(f"a call has seen {self.last.images:,.0f} of {asked:,} images")
+        return self.images
 
     def drain(self) -> None:
         """Throw away the batches that were prepared while others were measured.
@@ -129,10 +151,21 @@ class Driver:
                 next(self._batches)
 
     def calibrate(self, share: float = 1.0) -> None:
-        """Trace the step, and let pieces have so many steps that they last `share` of `PIECE_S`."""
+        """Trace the step, and let pieces have so many steps that they last `share` of `PIECE_S`.
+
+        They are one call, as in training, unless the configuration fixes the steps of a call.
+        """
         self.run()
         step_s = min(seconds_of(self.run) / self.steps for _ in range(2))
-        self.steps = max(1, round(share * PIECE_S / step_s))
+        self.last_for(share * PIECE_S, step_s)
+
+    def last_for(self, seconds: float, step_s: float) -> None:
+        """Let pieces last about `seconds`, where a step takes `step_s`."""
+        if self._steps_per_call == "auto":
+            self.steps, self.calls = max(1, round(seconds / step_s)), 1
+        else:
+            self.steps = int(self._steps_per_call)
+            self.calls = max(1, round(seconds / step_s / self.steps))
 
 
 def end_to_end(subject: Subject) -> Driver:

@@ -3,23 +3,63 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fastcifar.bench.record import OK, Estimate, Record, Row
 
+
+def _estimate(value: dict[str, Any]) -> str:
+    return with_interval(Estimate(**value))
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:,.0f}"
+
+
 # Figures with a column of their own: key -> (heading, how to write it).
-_FIGURES = {
+_FIGURES: dict[str, tuple[str, str | Callable[[Any], str]]] = {
+    "ours_to_this": ("ours / this", _estimate),
+    "before_images_per_s": ("before, images/s", lambda rate: number(rate)),
+    "to_best": ("× best so far", _estimate),
+    "outcome": ("outcome", "{}"),
+    "times_naive": ("× naive, by the rungs", "{:.2f}"),
     "us_per_image": ("µs/image", "{:,.2f}"),
     "share_of_step": ("of step", "{:.1%}"),
     "flops_per_s": ("FLOP/s", "{:.2e}"),
     "utilisation": ("of peak", "{:.1%}"),
     "steps_per_call": ("steps/call", "{:d}"),
+    "replicas": ("replicas", "{:d}"),
+    "per_replica_batch_size": ("batch of each", "{:d}"),
+    "efficiency": ("efficiency", _estimate),
+    "reduction_share": ("share of reduction", _estimate),
     "precision": ("precision", "{}"),
+    "stage": ("stage", "{:d}"),
+    "test_accuracy": ("test accuracy", "{:.4f}"),
+    "accuracy": ("mean accuracy", _estimate),
+    "deviation": ("standard deviation", "{:.4f}"),
+    "runs": ("runs", "{:d}"),
+    "validation_accuracy": ("validation accuracy", "{:.4f}"),
+    "train_s": ("training s", "{:,.1f}"),
+    "target_s": ("training s to target", "{:,.1f}"),
+    "reached": ("runs that reached it", "{:d}"),
+    "import_s": ("import s", "{:.2f}"),
+    "build_s": ("build s", "{:.2f}"),
+    "trace_s": ("trace s", "{:.2f}"),
+    "compile_s": ("compile s", "{:.2f}"),
+    "step_s": ("step s", "{:.3f}"),
     "startup_s": ("start-up s", "{:.1f}"),
+    "compile_to_cold": ("compile, warm / cold", _estimate),
+    "starts": ("starts", "{:d}"),
+    "largest_deviation": ("largest deviation", "{:.2g}"),
+    "at_step": ("at step", "{:d}"),
+    "end_difference": ("difference at the end", "{:+.2g}"),
+    "peak_host_bytes": ("host peak MB", _megabytes),
+    "peak_device_bytes": ("device peak MB", _megabytes),
     "first_use_s": ("first use s", "{:.2f}"),
     "second_use_s": ("second use s", "{:.2f}"),
     "peak_mb": ("peak MB", "{:,.0f}"),
@@ -31,9 +71,15 @@ def show(record: Record) -> None:
     """Print the record's table on stdout, and what it says in words."""
     out = console()
     out.print(table(record))
-    for row in record.rows:
-        if "verdict" in row.figures:
-            out.print(row.figures["verdict"], markup=False)
+    for line in words(record):
+        out.print(line, markup=False)
+
+
+def words(record: Record) -> list[str]:
+    """What a record says in words: verdicts, and what a row does otherwise than the others."""
+    found = [row.figures["verdict"] for row in record.rows if "verdict" in row.figures]
+    differing = [row for row in record.rows if "differs" in row.figures]
+    return [*found, *(f"{row.name}: {row.figures['differs']}." for row in differing)]
 
 
 def console() -> Console:
@@ -52,10 +98,13 @@ def table(record: Record) -> Table:
     """Lay the rows out: rate with quartiles, figures, ratios with their 95 % intervals."""
     made = Table(title=f"{record.kind}: {machine(record.environment)}", title_justify="left")
     made.add_column("", no_wrap=True)
-    made.add_column("images/s", justify="right")
-    made.add_column("quartiles", justify="right")
-    made.add_column("n", justify="right")
-    keys = [key for key in _FIGURES if any(key in row.figures for row in record.rows)]
+    # Not every benchmark is about a rate.
+    rates = not any(row.figures for row in record.rows if row.images_per_s is None) or any(
+        row.images_per_s for row in record.rows
+    )
+    for heading in ("images/s", "quartiles", "n") if rates else ():
+        made.add_column(heading, justify="right")
+    keys = [key for key in _FIGURES if any(row.figures.get(key) is not None for row in record.rows)]
     for key in keys:
         made.add_column(_FIGURES[key][0], justify="right")
     others = list(dict.fromkeys(name for row in record.rows for name in row.ratios))
@@ -63,8 +112,9 @@ def table(record: Record) -> Table:
         made.add_column(f"× {name}", justify="right")
     made.add_column("check")
     for row in record.rows:
-        cells = (*_rate(row), *_figures(row, keys), *_ratios(row, others))
-        made.add_row(row.name, *cells, verdict(row))
+        cells = (*(_rate(row) if rates else ()), *_figures(row, keys), *_ratios(row, others))
+        # As text: what stands in brackets would be taken for markup.
+        made.add_row(Text(row.name), *cells, Text(verdict(row)))
     return made
 
 
@@ -90,7 +140,14 @@ def _rate(row: Row) -> tuple[str, str, str]:
     rate = row.images_per_s
     if rate is None:
         return "-", "", ""
-    return f"{rate.median:,.0f}", f"{rate.low:,.0f} to {rate.high:,.0f}", str(rate.n)
+    low, median, high = map(number, (rate.low, rate.median, rate.high))
+    return median, f"{low} to {high}", str(rate.n)
+
+
+def number(rate: float) -> str:
+    """A rate with three digits or more."""
+    digits = 0 if rate >= 100 else 1 if rate >= 10 else 2
+    return f"{rate:,.{digits}f}"
 
 
 def _figures(row: Row, keys: Sequence[str]) -> list[str]:
@@ -99,10 +156,14 @@ def _figures(row: Row, keys: Sequence[str]) -> list[str]:
         value, form = row.figures.get(key), _FIGURES[key][1]
         if key == "us_per_image" and row.images_per_s is None and value is not None:
             # A difference that is lost in the noise of its two parts: a bound is all there is.
-            cells.append("< " + form.format(row.figures["us_high"]))
+            cells.append("< " + _written(row.figures["us_high"], form))
         else:
-            cells.append("" if value is None else form.format(value))
+            cells.append("" if value is None else _written(value, form))
     return cells
+
+
+def _written(value: Any, form: str | Callable[[Any], str]) -> str:
+    return form.format(value) if isinstance(form, str) else form(value)
 
 
 def _ratios(row: Row, others: Sequence[str]) -> list[str]:
@@ -110,8 +171,9 @@ def _ratios(row: Row, others: Sequence[str]) -> list[str]:
 
 
 def failed(record: Record) -> bool:
-    """Whether any row has an error or a wrong answer; what is not applicable has neither."""
+    """Whether any row has an error or a wrong answer; what is not applicable or run has neither."""
     return any(
-        row.error is not None or not (row.check == OK or row.check.startswith("not applicable"))
+        row.error is not None
+        or not (row.check == OK or row.check.startswith(("not applicable: ", "not run: ")))
         for row in record.rows
     )

@@ -165,12 +165,13 @@ def _figures(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     accuracies = [run["test_accuracy"] for run in runs]
     return {
         "test_accuracy": statistics.mean(accuracies),
-        "standard_deviation": statistics.stdev(accuracies) if len(runs) > 1 else None,
+        "deviation": statistics.stdev(accuracies) if len(runs) > 1 else None,
+        "runs": len(runs),
         "test_accuracies": accuracies,
         "train_accuracy": statistics.mean(run["train_accuracy"] for run in runs),
         "epochs": runs[0]["epochs"],
         "steps": runs[0]["steps"],
-        "seconds": statistics.mean(run["train_s"] for run in runs),
+        "train_s": statistics.mean(run["train_s"] for run in runs),
     }
 
 

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from fastcifar.bench import keras_fit, pipelines, subject
+from fastcifar.bench import keras_fit, pipelines, seeded, subject
 from fastcifar.models.batch_norm import BatchNormalization
 from fastcifar.training import preparation
 
@@ -12,6 +12,7 @@ from fastcifar.training import preparation
 def short_pieces(monkeypatch):
     """Pieces of work that last no longer than a test needs."""
     monkeypatch.setattr(pipelines, "_PIECE_S", 0.02)
+    monkeypatch.setattr(pipelines, "_SETTLE_S", 0.0)
     monkeypatch.setattr(subject, "PIECE_S", 0.02)
 
 
@@ -19,7 +20,7 @@ def short_pieces(monkeypatch):
 def tiny_network(monkeypatch):
     """A network of three layers in the place of ResNet, so that tracing takes no time."""
 
-    def build(config, *, num_classes, seed, dtype):
+    def build(config, *, num_classes, seed, dtype, **rest):
         inputs = keras.Input((None, None, 3))
         x = keras.layers.Conv2D(
             4, 3, use_bias=False, kernel_initializer=_kernel(seed), dtype=dtype, name="conv"
@@ -31,6 +32,7 @@ def tiny_network(monkeypatch):
 
     monkeypatch.setattr(preparation, "build_model", build)
     monkeypatch.setattr(keras_fit, "build_model", build)
+    monkeypatch.setattr(seeded, "build_model", build)
 
 
 def _kernel(seed):

@@ -26,5 +26,8 @@ def prepared(config=CONFIG, **phase):
 class Rows(dict):
     """Takes rows as a record does."""
 
-    def __call__(self, *rows):
+    environment = None
+
+    def __call__(self, *rows, environment=None):
+        self.environment = environment or self.environment
         self.update({row.name: row for row in rows})

@@ -8,9 +8,10 @@ import pytest
 from fastcifar.bench import commands, record
 from fastcifar.bench.flags import DEFAULT_RECIPE, MeasureFlags, run_config, split
 from fastcifar.bench.record import Estimate, Row
+from fastcifar.bench.recording import measure_into_record
 from fastcifar.errors import ConfigError, UserError
 
-SMALL = ["--images", "300", "--image-size", "4", "--global-batch-size", "50", "--seconds", "0.1"]
+SMALL = ["--images", "100", "--image-size", "16", "--global-batch-size", "50", "--seconds", "0.1"]
 
 
 @pytest.mark.parametrize(
@@ -19,12 +20,15 @@ SMALL = ["--images", "300", "--image-size", "4", "--global-batch-size", "50", "-
         ([], "bench needs one of"),
         (["fits"], "Received: 'fits'. Did you mean 'fit'?"),
         (["pipelines", "--image", "3"], "Received: '--image'. Did you mean '--images'?"),
+        (["pipelines", "--image-size", "4"], "image-size must be 16 or more"),
         (["pipelines", "--images", "0"], "images must be 1 or more. Received: 0"),
         (["pipelines", "--images", "9"], "at most the 9 images. Received: 512"),
         (["pipelines", "--seconds"], "the flag --seconds needs a value"),
         (["pipelines", "--seconds", "soon"], "seconds must be a number. Received: 'soon'"),
         (["pipelines", "--seconds", "-1"], "seconds must be above 0. Received: -1.0"),
         (["pipelines", "--rounds=1"], "rounds must be 2 or more. Received: 1"),
+        (["startup", "quickstart", "--augment", "standrad"], "Did you mean 'standard'?"),
+        (["startup", "--round", "3"], "there is no flag --round"),
         (["fit", "--resume"], "bench fit starts no run: leave --resume out"),
         (["fit", "quickstrat"], "Did you mean 'quickstart'?"),
         (["fit", "--epochs", "-3"], "epochs must be 1 or more. Received: -3"),
@@ -49,6 +53,15 @@ def test_parsing_does_not_import_tensorflow():
     assert "fastcifar bench KIND" in done.stdout
 
 
+def test_the_help_names_every_kind():
+    with pytest.raises(ConfigError) as caught:
+        commands.run([])
+    kinds = str(caught.value).removeprefix("bench needs one of ").partition(";")[0].split(", ")
+    assert len(kinds) >= 10
+    for kind in kinds:
+        assert f"\n  {kind} " in commands.HELP
+
+
 def test_a_recipe_and_its_overrides_are_those_of_train():
     assert run_config([], "bench fit").recipe == DEFAULT_RECIPE
     assert run_config(["quickstart", "--seed", "7"], "bench fit").seed == 7
@@ -64,12 +77,17 @@ def test_own_flags_are_taken_out_of_the_arguments():
         split(["--out", "--rounds", "3"], MeasureFlags)
 
 
-def test_pipelines_end_to_end(short_pieces, tmp_path, capsys):
+def test_pipelines_end_to_end(short_pieces, tmp_path, capsys, monkeypatch):
+    from fastcifar.bench import pipelines
+
+    monkeypatch.setattr(
+        pipelines, "all_candidates", lambda split, size, _: pipelines.candidates(split, size)[:3]
+    )
     out = tmp_path / "p.json"
     assert commands.run(["pipelines", *SMALL, "--out", str(out)]) == 0
     found = record.read(out)
     assert found.kind == "pipelines"
-    assert found.command.startswith("fastcifar bench pipelines --images 300")
+    assert found.command.startswith("fastcifar bench pipelines --images 100")
     assert found.config["global_batch_size"] == 50
     assert found.environment["versions"]["tensorflow"]
     printed = capsys.readouterr().out
@@ -79,7 +97,7 @@ def test_pipelines_end_to_end(short_pieces, tmp_path, capsys):
 
 def measure(work, tmp_path):
     given = MeasureFlags(out=str(tmp_path / "r.json"))
-    return commands._measure("fit", [], given, {"cpu": "a CPU"}, {}, work)
+    return measure_into_record("fit", [], given, {"cpu": "a CPU"}, {}, work)
 
 
 def test_an_interrupted_benchmark_keeps_and_shows_its_rows(tmp_path, capsys):
@@ -99,6 +117,7 @@ def test_an_interrupted_benchmark_keeps_and_shows_its_rows(tmp_path, capsys):
     [
         (Row("a", Estimate(1.0, 1.0, 1.0, 2)), 0),
         (Row("a", check="not applicable: one replica"), 0),
+        (Row("a", check="not run: install fastcifar[peers]"), 0),
         (Row("a", check="failed: wrong"), 1),
         (Row("a", error="MemoryError: no"), 1),
     ],

@@ -119,6 +119,22 @@ def test_any_record_has_a_table():
     assert "Bound by the device." in pages.table_of(stages)
 
 
+def test_a_single_row_has_a_table_of_its_own():
+    ladder = made(
+        "ladder",
+        Row("naive", rate(100)),
+        Row("order permutation", rate(200), figures={"outcome": "kept"}),
+    )
+    for name in ("order_permutation", "order permutation"):
+        table = pages.table_of(ladder, name).splitlines()
+        assert table[2] == "| order permutation | 200 | 180 to 220 | 5 | kept | ok |"
+        assert "naive" not in table[2:4]
+    scaling = made("scaling", Row("1", rate(9)), Row("weak/2", rate(8)), Row("weak/4", rate(7)))
+    assert len(pages.table_of(scaling, "weak").splitlines()) == 6
+    assert pages.table_of(scaling, "weak/2").splitlines()[2].startswith("| weak/2 | 8.00 |")
+    assert pages.table_of(scaling, "strong") == pages.NOT_MEASURED
+
+
 PAGE = """# Title
 
 <!-- table: fake/step -->

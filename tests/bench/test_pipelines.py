@@ -5,10 +5,18 @@ import pytest
 import tensorflow as tf
 
 from fastcifar.bench import numbered, pipelines
-from fastcifar.bench.pipelines import Candidate, PipelinesPlan, candidates, measure_pipelines
+from fastcifar.bench.feeds import grain_dataset, on_disk, torch_loader
+from fastcifar.bench.feeds.candidate import Candidate, augmented
+from fastcifar.bench.pipelines import (
+    PipelinesPlan,
+    all_candidates,
+    candidates,
+    contender,
+    measure_pipelines,
+)
 from tests.bench.subjects import Rows
 
-COUNT, SIZE, BATCH = 1100, 4, 64
+COUNT, SIZE, BATCH = 1100, 16, 64
 WHOLE = COUNT // BATCH * BATCH
 
 
@@ -50,40 +58,131 @@ def test_the_check_tells_what_is_wrong(split, case):
     assert said in numbered.check_order(given, count=COUNT, per_epoch=COUNT)
 
 
-@pytest.mark.parametrize("case", range(4))
-def test_every_candidate_delivers_each_image_once(split, case):
-    candidate = candidates(split, BATCH)[case]
-    assert candidate.per_epoch == (WHOLE if case < 2 else COUNT)
-    given = ((i.numpy(), k.numpy()) for i, k, *_ in candidate.dataset)
-    checked = numbered.check_order(given, count=COUNT, per_epoch=candidate.per_epoch, epochs=3)
+def delivered(candidate):
+    for images, labels, *_ in candidate.make():
+        yield np.asarray(images), np.asarray(labels)
+
+
+OWN = ["permutation", "shuffle_buffer", "cache_shuffle_repeat_batch", "shuffled_indices"]
+NAMES = [*OWN, augmented("permutation"), augmented("cache_shuffle_repeat_batch")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_candidate_delivers_each_image_once(split, name):
+    candidate = {c.name: c for c in candidates(split, BATCH)}[name]
+    whole = name.endswith(("permutation", "shuffle_buffer"))
+    assert candidate.per_epoch == (WHOLE if whole else COUNT)
+    checked = numbered.check_order(
+        delivered(candidate), count=COUNT, per_epoch=candidate.per_epoch, epochs=3
+    )
     assert checked == "ok"
 
 
-def test_rows_and_ratios(short_pieces):
+@pytest.fixture(scope="module")
+def files(split, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    return {c.name: c for c in on_disk.candidates(split, BATCH, folder)}
+
+
+@pytest.mark.parametrize("name", [on_disk.TFDS, on_disk.DIRECTORY])
+def test_ways_that_read_files_deliver_each_image_once(files, name):
+    for candidate in (files[name], files[augmented(name)]):
+        checked = numbered.check_order(delivered(candidate), count=COUNT, per_epoch=COUNT)
+        assert checked == "ok"
+
+
+def test_what_tunes_itself_keeps_little_ready(files):
+    """A buffer that is filled while others are timed would make a pipeline look faster."""
+    for candidate in files.values():
+        budget = candidate.make().options().autotune.ram_budget
+        assert budget == 4 * BATCH * SIZE * SIZE * 3 * 4
+
+
+def test_augmented_images_are_augmented(split, files):
+    found = [c for c in candidates(split, BATCH) if c.name.startswith("augmented/")]
+    for candidate in (*found, *(files[n] for n in files if n.startswith("augmented/"))):
+        images, _ = next(delivered(candidate))
+        assert images.dtype == np.float32
+        assert images.shape[1:] == split.image_shape
+        originals = split.images[numbered.numbers_of(images)]
+        mirrored = originals[:, :, ::-1]
+        untouched = sum(
+            np.array_equal(image, a) or np.array_equal(image, b)
+            for image, a, b in zip(images, originals, mirrored, strict=True)
+        )
+        # One in 81 is shifted by nothing; Keras draws one shift for a batch.
+        assert untouched < len(images) / 4 or "RandomCrop" in candidate.differs
+        assert 0 <= images.min() < images.max() <= 255
+
+
+@pytest.mark.parametrize(("feed", "package"), [(torch_loader, "torch"), (grain_dataset, "grain")])
+def test_peers_deliver_each_image_once(split, feed, package):
+    pytest.importorskip(package)
+    for candidate in feed.candidates(split, BATCH):
+        checked = numbered.check_order(
+            delivered(candidate), count=COUNT, per_epoch=candidate.per_epoch
+        )
+        assert checked == "ok", candidate.name
+
+
+def test_a_peer_that_is_not_installed_says_how_to(split, tmp_path, monkeypatch):
+    def absent(split, global_batch_size):
+        raise ModuleNotFoundError("No module named 'torch'")
+
+    monkeypatch.setattr(torch_loader, "candidates", absent)
+    found = {c.name: c for c in all_candidates(split, BATCH, tmp_path)}
+    names = ["torch_dataloader", "augmented/torch_dataloader", "torch_batch_sampler"]
+    for name in names:
+        assert contender(found[name], COUNT).check() == "not run: install fastcifar[peers]"
+    # What is augmented comes last, whatever the library.
+    kinds = [name.startswith("augmented/") for name in found]
+    assert kinds == sorted(kinds)
+
+
+def few(monkeypatch, *more):
+    """Only the plain rows, and `more`."""
+    monkeypatch.setattr(
+        pipelines,
+        "all_candidates",
+        lambda split, size, folder: [*candidates(split, size)[:4], *more],
+    )
+
+
+def test_rows_and_ratios(short_pieces, monkeypatch):
+    few(monkeypatch)
     rows = Rows()
     measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), rows)
-    assert list(rows) == [
-        "permutation",
-        "shuffle_buffer",
-        "cache_shuffle_repeat_batch",
-        "shuffled_indices",
-    ]
+    assert list(rows) == OWN
     for name, row in rows.items():
         assert row.check == "ok"
         assert row.images_per_s.n == 2
         assert list(row.ratios) == ([] if name == pipelines.TEXTBOOK else [pipelines.TEXTBOOK])
+        assert ("ours_to_this" in row.figures) == (name != "permutation")
+    gain = rows["cache_shuffle_repeat_batch"].figures["ours_to_this"]["median"]
+    assert gain == pytest.approx(rows["permutation"].ratios[pipelines.TEXTBOOK].median)
 
 
-def test_a_pipeline_that_repeats_images_shows_no_number(short_pieces, monkeypatch):
-    def with_replacement(split, global_batch_size):
+def test_a_pipeline_outside_of_tensorflow(short_pieces, monkeypatch, split):
+    def shuffled():
+        rng = np.random.default_rng(0)
+        while True:
+            yield from batches(split, rng.permutation(COUNT)[:WHOLE])
+
+    few(monkeypatch, Candidate("numpy", shuffled, WHOLE, BATCH, in_graph=False, differs="NumPy"))
+    rows = Rows()
+    measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), rows)
+    assert rows["numpy"].check == "ok"
+    assert rows["numpy"].images_per_s.n == 2
+    assert rows["numpy"].figures["differs"] == "NumPy"
+
+
+def test_a_pipeline_that_repeats_images_shows_no_number(short_pieces, monkeypatch, split):
+    def with_replacement():
         images = tf.constant(split.images), tf.constant(split.labels)
         drawn = tf.data.Dataset.random(seed=1).map(lambda r: r % len(split))
-        dataset = drawn.batch(global_batch_size).map(
-            lambda i: tuple(tf.gather(x, i) for x in images)
-        )
-        return [*candidates(split, global_batch_size)[:1], Candidate("bad", dataset, len(split))]
+        return drawn.batch(BATCH).map(lambda i: tuple(tf.gather(x, i) for x in images))
 
-    monkeypatch.setattr(pipelines, "candidates", with_replacement)
+    few(monkeypatch, Candidate("bad", with_replacement, len(split), BATCH))
     rows = Rows()
     measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), rows)
     assert "images came twice in epoch 1" in rows["bad"].check

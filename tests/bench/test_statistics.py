@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from fastcifar.bench.record import Estimate
-from fastcifar.bench.statistics import noise_interval, paired_ratio, spread, student_quantile
+from fastcifar.bench.statistics import (
+    mean_difference,
+    mean_interval,
+    noise_interval,
+    paired_ratio,
+    spread,
+    student_quantile,
+)
 
 
 def test_spread_is_numpys_median_and_quartiles():
@@ -70,3 +77,18 @@ def test_notches_of_the_same_distribution_overlap():
         a, b = (noise_interval(spread(rng.normal(100, 5, size=40))) for _ in range(2))
         apart += a[1] < b[0] or b[1] < a[0]
     assert apart / 1000 < 0.05
+
+
+def test_the_interval_of_a_mean():
+    found = mean_interval([1.0, 2.0, 3.0])
+    assert found.median == 2
+    assert found.high - 2 == pytest.approx(4.3027 / 3**0.5, rel=1e-3)  # t of two degrees of freedom
+    assert found.n == 3
+
+
+def test_the_difference_of_means_is_welchs():
+    found = mean_difference([3.0, 4.0, 5.0], [1.0, 2.0, 3.0])
+    assert found.median == 2
+    # Equal variances: four degrees of freedom, t 2.776, standard error sqrt(2/3).
+    assert found.high - 2 == pytest.approx(2.7764 * (2 / 3) ** 0.5, rel=1e-3)
+    assert mean_difference([2.0, 2.0], [1.0, 1.0]).low == 1

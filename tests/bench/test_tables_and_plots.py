@@ -69,6 +69,20 @@ def test_a_row_that_is_wrong_shows_why_and_no_number():
     assert "error: ValueError: no" in printed(tables.table(FIT))
 
 
+def test_what_a_row_does_otherwise_is_told():
+    found = dataclasses.replace(FIT, rows=(row("grain", 9.0, differs="two threads"),))
+    assert tables.words(found) == ["grain: two threads."]
+
+
+def test_rates_have_three_digits_or_more():
+    assert [tables.number(rate) for rate in (7.414, 74.14, 741.4, 74140.0)] == [
+        "7.41",
+        "74.1",
+        "741",
+        "74,140",
+    ]
+
+
 def test_the_verdict_stands_below_the_table(capsys):
     tables.show(STAGES)
     assert capsys.readouterr().out.rstrip().endswith("Bound by the device: [compute].")

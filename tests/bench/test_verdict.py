@@ -1,10 +1,15 @@
 """The verdict names what bounds a run, whichever stage it is."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from fastcifar.bench import verdict
 from fastcifar.bench.record import Estimate
 from fastcifar.bench.verdict import judge
 
+ROOT = Path(__file__).parents[2]
 BALANCED = {
     "order": 1.0,
     "transfer": 1.0,
@@ -68,3 +73,12 @@ def test_a_lower_precision_is_advised_only_where_it_is_not_in_use():
 def test_an_interval_that_reaches_above_the_bound_blames_nothing_on_the_input():
     noisy = Estimate(0.9, 0.8, 1.01, 3)
     assert judge(BALANCED, noisy).startswith("Bound by the device")
+
+
+def test_the_documentation_has_a_cure_for_every_verdict():
+    text = (ROOT / "docs" / "bottlenecks.md").read_text(encoding="utf-8")
+    for stages in (verdict._HOST, verdict._DEVICE):
+        for stage, (_, cure) in stages.items():
+            assert f"(`{stage}`" in text or f"`{stage}`)" in text, stage
+            for flag in re.findall(r"--[a-z-]+", cure):
+                assert flag in text, f"{stage}: {flag}"

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from fastcifar.augment import policies
 from fastcifar.augment.build import build
-from fastcifar.bench import measure
+from fastcifar.bench import measure, textbook
 from fastcifar.bench.augmentation import references
 from fastcifar.bench.augmentation.names import INPUT, row_name
 from fastcifar.bench.augmentation.rates import judge_images
@@ -35,7 +35,7 @@ from fastcifar.runtime import Runtime
 POLICY = "standard"
 MAP = row_name(INPUT, "map")
 _OPERATIONS: tuple[Any, ...] = policies.get(POLICY).operations
-_FLIP, _CROP, _CUTOUT = _OPERATIONS
+_, _CROP, _CUTOUT = _OPERATIONS
 _SEED = 0
 _ENDLESS = 1 << 40
 _PIECE_S = 0.5
@@ -43,8 +43,6 @@ _PIECE_S = 0.5
 # nothing. Before that, those that the contender before had in the making come to rest.
 _PREFETCH = 2
 _SETTLE_S = 0.1
-# (image or batch) -> the same, augmented
-Augment = Callable[[tf.Tensor], tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -109,32 +107,9 @@ def bytes_per_image(image_size: int, dtype: str) -> int:
     return image_size * image_size * 3 * tf.as_dtype(dtype).size
 
 
-def usual(image_size: int) -> Augment:
-    """`standard` for one image, as `tf.data` users write it: uint8 [h, w, 3] -> float32 [H, W, 3].
-
-    As in TensorFlow's data augmentation guide (https://www.tensorflow.org/tutorials/images/
-    data_augmentation): flip, pad and random crop; then a square of the mean colour.
-    """
-    padding, fill = _CROP.padding, tf.constant(_CUTOUT.fill, tf.float32)
-
-    def augment(image: tf.Tensor) -> tf.Tensor:
-        height, width, _ = image.shape
-        image = tf.image.random_flip_left_right(image)
-        image = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]])
-        image = tf.image.random_crop(image, [height, width, 3])
-        side = round(_CUTOUT.side * min(height, width))
-        top = tf.random.uniform([], 0, height, tf.int32) - side // 2
-        left = tf.random.uniform([], 0, width, tf.int32) - side // 2
-        rows, columns = tf.range(height), tf.range(width)
-        in_rows = (rows >= top) & (rows < top + side)
-        in_columns = (columns >= left) & (columns < left + side)
-        covered = (in_rows[:, tf.newaxis] & in_columns[tf.newaxis, :])[..., tf.newaxis]
-        image = tf.where(covered, fill, tf.cast(image, tf.float32))
-        if (height, width) != (image_size, image_size):
-            image = tf.image.resize(image, [image_size, image_size])
-        return image
-
-    return augment
+def usual(image_size: int) -> textbook.Augment:
+    """`standard` for one image, as `tf.data` users write it: uint8 -> float32 [H, W, 3]."""
+    return textbook.per_image(policies.get(POLICY), image_size)
 
 
 def consumer(augment: Callable[[Any], tf.Tensor]) -> Callable[[Any, tf.Tensor], tf.Tensor]:
