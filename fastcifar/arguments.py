@@ -83,7 +83,7 @@ class PrepareFlags:
     dataset: str = "cifar10"
     """A TFDS name (tfds), or cifar10, cifar100 or mnist (keras)."""
     data_path: str | None = None
-    """The TFDS data_dir (tfds), the folder or CSV (image_folder), or the competition's files (kaggle)."""
+    """The TFDS data_dir (tfds), a folder or CSV (image_folder), or the competition (kaggle)."""
     archive: str | None = None
     """CIFAR's official binary archive, to prepare from instead of a download (tfds)."""
     trust_archive: bool = False

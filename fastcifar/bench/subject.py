@@ -122,8 +122,7 @@ class Driver:
 
     def trace(self) -> None:
         """Trace the step without running it: the first piece then compiles and runs only."""
-        place = tf.constant(self._next, tf.int64), tf.constant(self.steps, tf.int64)
-        self._step._call.get_concrete_function(self._batches, *place)
+        self._step.trace(self._batches)
 
     @property
     def images(self) -> float:

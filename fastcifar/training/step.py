@@ -138,13 +138,17 @@ class TrainStep:
 
         Returns a float64 vector on the device for `read_metrics`; the call may still be running.
         """
-        arguments = tf.constant(first_step, tf.int64), tf.constant(steps, tf.int64)
-        if self.traces:
-            return self._call(iterator, *arguments)
+        if not self.traces:
+            self.trace(iterator)
+        return self._call(iterator, tf.constant(first_step, tf.int64), tf.constant(steps, tf.int64))
+
+    def trace(self, iterator: Any) -> None:
+        """Trace the step for batches like those of `iterator`, and run nothing."""
+        any_step = tf.TensorSpec([], tf.int64)
         # Around all of the tracing: under MirroredStrategy, replicas are traced by threads in turn,
         # and one that left would take the frozen layers from the others.
         with self._part.entered():
-            return self._call(iterator, *arguments)
+            self._call.get_concrete_function(iterator, any_step, any_step)
 
     @property
     def traces(self) -> int:
