@@ -62,10 +62,16 @@ class HeldBatch:
     """An iterator that gives one batch again and again, where it lies: on the device.
 
     No input pipeline takes part, so a step fed by it is what the device can do at best.
+
+    Args:
+        batch: on the devices.
+        source: where it comes from, kept as long as the batch: an iterator that is let go while it
+            still fetches for several devices has brought the process down.
     """
 
-    def __init__(self, batch: Any):
+    def __init__(self, batch: Any, source: Any = None):
         self._batch = batch
+        self._source = source
 
     def get_next(self) -> Any:
         """The batch."""
@@ -74,13 +80,14 @@ class HeldBatch:
 
 def hold(subject: Subject) -> HeldBatch:
     """Take the first batch of the real pipeline and hold it on the replicas' devices."""
-    batch = next(open_batches(subject.config, subject.prepared, subject.phase, 0))
+    batches = open_batches(subject.config, subject.prepared, subject.phase, 0)
+    batch = next(batches)
     if subject.prepared.runtime.replicas == 1:
         # `next` hands it over where the pipeline left it; on a GPU this copies what is not there.
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         with tf.device(devices[0].name):
             batch = tf.nest.map_structure(tf.identity, batch)
-    return HeldBatch(batch)
+    return HeldBatch(batch, batches)
 
 
 class WrongImages(Exception):

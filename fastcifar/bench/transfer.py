@@ -171,7 +171,6 @@ def _figures(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "train_accuracy": statistics.mean(run["train_accuracy"] for run in runs),
         "epochs": runs[0]["epochs"],
         "steps": runs[0]["steps"],
-        "train_s": statistics.mean(run["train_s"] for run in runs),
     }
 
 
