@@ -143,7 +143,8 @@ class DataConfig:
     feature_cache: Literal["off", "memory", "disk"] = "off"
     """In phases that train the head alone: compute the backbone's features once, and keep them."""
     feature_views: int = 4
-    """Augmented views of each image in the feature cache (one where the policy draws nothing)."""
+    """Augmented views of each image in the feature cache: at most the phase's epochs, and one where
+    the policy draws nothing."""
     augment_on: Literal["device", "host"] = "device"
     """Where images are augmented."""
     resize_on: Literal["device", "host"] = "device"
@@ -321,6 +322,8 @@ class RuntimeConfig:
     """Keep what XLA compiles in this folder, for the next start."""
     steps_per_call: str = "auto"
     """Steps in one call to the device; auto keeps a call within one second."""
+    profile: int | None = None
+    """Trace this many steady steps for TensorBoard's profiler."""
     deterministic: bool = False
     """Same bits on a GPU too, at a cost."""
 
@@ -329,7 +332,7 @@ class RuntimeConfig:
         _require(self.devices is None or self.devices >= 1, "devices", "1 or more", self.devices)
         _require(self.logical_devices >= 1, "logical_devices", "1 or more", self.logical_devices)
         parse_bytes("gpu_memory_limit", self.gpu_memory_limit)
-        for name in ("intra_op_threads", "inter_op_threads"):
+        for name in ("intra_op_threads", "inter_op_threads", "profile"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "1 or more", value)
         _require(

@@ -67,7 +67,7 @@ class SeededRuns:
         run = RunDir.create(run_dir, config, self.prepared.environment)
         workers = Workers(self.prepared.runtime.strategy, None)
         display = Display(quiet=True)
-        training = trainer._Training(
+        training = trainer.Training(
             config, run, self.prepared, Stopwatch("startup"), display, Interrupts(), workers
         )
         training.phases = [with_seed(phase, seed) for phase in training.phases]

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from fastcifar.data import ordering, storage
+from fastcifar.data.features import FeatureSplit
 from fastcifar.data.records import RecordSplit
 from fastcifar.data.split import Examples
 from fastcifar.environment import usable_cores
+from fastcifar.errors import ConfigError
 
 
 class Batch(NamedTuple):
@@ -24,7 +27,8 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 [b, H, W, 3]; float32 or the compute dtype where the host prepares them; with
-            cache `device`, int64 [b]: indices into the images on the device.
+            cache `device`, int64 [b]: indices into the images on the device; of a `FeatureSplit`,
+            features [b, F].
         labels: int32 [b] (float32 [b, classes] where the host mixes images).
         positions: int64 [b], global positions within the epoch.
         epoch: int64 [], counted from 0 over the whole run.
@@ -40,7 +44,7 @@ class EvaluationBatch(NamedTuple):
     """One replica's slice of an evaluation batch: static shapes, with padding marked by weight 0.
 
     Attributes:
-        images: uint8 [b, H, W, 3].
+        images: uint8 [b, H, W, 3]; of a `FeatureSplit`, features [b, F].
         labels: int32 [b].
         weights: float32 [b], 1 for an example, 0 for padding.
     """
@@ -54,7 +58,7 @@ HostTransform = Callable[[Batch], Batch]
 
 
 def train_batches(
-    split: Examples,
+    split: Examples | FeatureSplit,
     *,
     global_batch_size: int,
     replicas: int,
@@ -73,6 +77,7 @@ def train_batches(
 
     Args:
         split: the training images. The batches are the same whether they are in memory or on disk.
+            Of features, those of one view an epoch, in the order `permutation`.
         global_batch_size: images in one step; a multiple of `replicas`.
         replicas: devices taking part.
         seed: of the order.
@@ -106,11 +111,14 @@ def train_batches(
         def assemble(element: tf.Tensor) -> Batch:
             positions, epoch = locate(element)
             indices = ordering.permute(positions, seed=seed, epoch=epoch, examples=examples)
-            return Batch(read(indices), tf.gather(labels, indices), positions, epoch)
+            images = read(indices, epoch)
+            return Batch(images, tf.gather(labels, indices), positions, epoch)
 
         # Whole batches at a time: the order and the gather cost microseconds an image this way.
         dataset = elements.map(assemble, num_parallel_calls=_assembly_calls(split, parallel_map))
     else:
+        if isinstance(split, FeatureSplit):
+            raise ConfigError(f"features need order permutation. Received: order {order}")
         # The textbook way. Batching before repeating keeps epochs apart, so that no image is seen
         # twice in one.
         images = storage.tensor(split.in_memory().images)
@@ -146,7 +154,7 @@ def evaluation_steps(examples: int, global_batch_size: int) -> int:
 
 
 def evaluation_batches(
-    split: Examples,
+    split: Examples | FeatureSplit,
     *,
     global_batch_size: int,
     replicas: int,
@@ -159,24 +167,69 @@ def evaluation_batches(
     no example is left out.
     """
     examples = len(split)
+    batches = _in_order(split, global_batch_size, replicas, hosted or range(replicas), epochs=1)
+
+    def weigh(batch: Batch) -> EvaluationBatch:
+        weights = tf.cast(batch.positions < examples, tf.float32)
+        return EvaluationBatch(batch.images, batch.labels, weights)
+
+    dataset = batches.map(weigh)
+    return _without_rewriting(dataset.prefetch(prefetch) if prefetch else dataset)
+
+
+def batches_in_order(
+    split: Examples,
+    *,
+    global_batch_size: int,
+    replicas: int,
+    epochs: int = 1,
+    host_transform: HostTransform | None = None,
+    parallel_map: int = 2,
+    prefetch: int = 2,
+) -> tf.data.Dataset:
+    """Build the dataset of per-replica `Batch`es of a split in its own order, `epochs` times.
+
+    A position is the image's place in the split. The last batch of an epoch is padded with copies
+    of the last image, at positions that go on counting.
+
+    Args:
+        split: the images.
+        global_batch_size: images in one step; a multiple of `replicas`.
+        replicas: devices of this host, which alone are fed.
+        epochs: how often.
+        host_transform, parallel_map, prefetch: as of `train_batches`.
+    """
+    dataset = _in_order(split, global_batch_size, replicas, range(replicas), epochs=epochs)
+    if host_transform is not None:
+        dataset = dataset.map(host_transform, num_parallel_calls=_calls(parallel_map))
+    return _without_rewriting(dataset.prefetch(prefetch) if prefetch else dataset)
+
+
+def _in_order(
+    split: Examples | FeatureSplit,
+    global_batch_size: int,
+    replicas: int,
+    hosted: range,
+    *,
+    epochs: int,
+) -> tf.data.Dataset:
+    examples = len(split)
     size = global_batch_size // replicas
-    hosted = hosted or range(replicas)
     here = len(hosted)
-    steps = evaluation_steps(examples, global_batch_size)
+    per_epoch = evaluation_steps(examples, global_batch_size)
     read = _reader(split, "memory")
     labels = tf.constant(split.labels, tf.int32)
 
-    def assemble(element: tf.Tensor) -> EvaluationBatch:
+    def assemble(element: tf.Tensor) -> Batch:
         step, replica = element // here, hosted.start + element % here
-        start = step * global_batch_size + replica * size
+        epoch = step // per_epoch
+        start = (step % per_epoch) * global_batch_size + replica * size
         positions = start + tf.range(size, dtype=tf.int64)
         indices = tf.minimum(positions, examples - 1)
-        weights = tf.cast(positions < examples, tf.float32)
-        return EvaluationBatch(read(indices), tf.gather(labels, indices), weights)
+        return Batch(read(indices, epoch), tf.gather(labels, indices), positions, epoch)
 
-    elements = tf.data.Dataset.range(steps * here)
-    dataset = elements.map(assemble, num_parallel_calls=_assembly_calls(split, 1))
-    return _without_rewriting(dataset.prefetch(prefetch) if prefetch else dataset)
+    elements = tf.data.Dataset.range(epochs * per_epoch * here)
+    return elements.map(assemble, num_parallel_calls=_assembly_calls(split, 1))
 
 
 def _without_rewriting(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -224,13 +277,38 @@ def _calls(parallel_map: int) -> int | None:
     return parallel_map if parallel_map > 1 else None
 
 
-def _assembly_calls(split: Examples, parallel_map: int) -> int | None:
+def _assembly_calls(split: Examples | FeatureSplit, parallel_map: int) -> int | None:
     """A gather from memory needs no help; reading and decoding records takes all cores."""
     on_disk = isinstance(split, RecordSplit)
     return _calls(max(parallel_map, usable_cores()) if on_disk else parallel_map)
 
 
-def _reader(split: Examples, cache: str) -> Callable[[tf.Tensor], tf.Tensor]:
+def _reader(
+    split: Examples | FeatureSplit, cache: str
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return (indices int64 [b], epoch int64 []) -> what `Batch.images` describes."""
+    if isinstance(split, FeatureSplit):
+        return _feature_reader(split)
+    read = _image_reader(split, cache)
+    return lambda indices, epoch: read(indices)
+
+
+def _feature_reader(split: FeatureSplit) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    views, examples, width = split.values.shape
+    values = split.values.reshape(views * examples, width)
+    dtype = tf.as_dtype(values.dtype)
+    if dtype == tf.bfloat16:
+        values = values.view(np.uint16)  # NumPy hands over none but its own dtypes
+    rows = storage.tensor(values)
+
+    def read(indices: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        found = tf.gather(rows, (epoch % views) * examples + indices)
+        return found if found.dtype == dtype else tf.bitcast(found, dtype)
+
+    return read
+
+
+def _image_reader(split: Examples, cache: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return indices int64 [b] -> images uint8 [b, H, W, 3] (or the indices, for cache device)."""
     if cache == "device":
         return lambda indices: indices

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from fastcifar.augment import test_time
 from fastcifar.data import pipeline
+from fastcifar.data.features import FeatureSplit
 from fastcifar.data.pipeline import EvaluationBatch
 from fastcifar.data.split import Examples
 from fastcifar.evaluation.metrics import confusion_matrix
@@ -42,7 +43,8 @@ class Evaluator:
 
     Args:
         model: images ready for the network -> float32 logits [B, C].
-        preprocess: uint8 [B, H, W, 3] -> images ready for the network.
+        preprocess: uint8 [B, H, W, 3] -> images ready for the network. A head is evaluated on
+            features: both are then [B, F].
         strategy: the distribution strategy under whose scope the model was made.
         xla: compile by XLA.
         global_batch_size: images in one call, a multiple of the replicas.
@@ -88,11 +90,11 @@ class Evaluator:
 
         # One dataset for each split, kept: one made anew at every epoch's end would add a graph to
         # the process each time.
-        self._datasets: dict[int, tuple[Examples, tf.data.Dataset]] = {}
+        self._datasets: dict[int, tuple[Examples | FeatureSplit, tf.data.Dataset]] = {}
         self._programs = [compiled(r) for r in range(len(self._hosted))]
         self._call = tf.function(self._distribute, autograph=False)
 
-    def __call__(self, split: Examples) -> Evaluation:
+    def __call__(self, split: Examples | FeatureSplit) -> Evaluation:
         """Evaluate `split`; an empty one is refused by a ValueError."""
         if not len(split):
             raise ValueError("a split to evaluate must hold one example or more. Received: 0")
@@ -114,7 +116,7 @@ class Evaluator:
             confusion=confusion_matrix(split.labels, predicted_labels, len(split.class_names)),
         )
 
-    def _batches(self, split: Examples) -> Any:
+    def _batches(self, split: Examples | FeatureSplit) -> Any:
         if id(split) not in self._datasets:
             dataset = pipeline.evaluation_batches(
                 split,
@@ -149,7 +151,10 @@ class Evaluator:
             ready = self._preprocess(images)
             return self._model.stateless_call(trainable, others, ready, training=False)[0]
 
-        logits = test_time.average(predict, batch.images, self._views)
+        if self._views == "none":
+            logits = predict(batch.images)
+        else:
+            logits = test_time.average(predict, batch.images, self._views)
         losses = cross_entropy(logits, batch.labels, self._label_smoothing)
         total = tf.reduce_sum(losses * tf.cast(batch.weights, losses.dtype), keepdims=True)
         return total, tf.argmax(logits, axis=-1, output_type=tf.int32)

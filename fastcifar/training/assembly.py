@@ -40,7 +40,7 @@ def load_splits(
         SourceError: if the source is absent, unreadable, or too small for the limits.
         ConfigError: if the images do not fit the budget and the configuration needs them in memory.
     """
-    budget = parse_bytes("memory_budget", data.memory_budget) or storage.host_memory_bytes() // 2
+    budget = memory_budget(data)
     loaded = sources.load(
         data.source,
         dataset=data.dataset,
@@ -65,6 +65,11 @@ def load_splits(
         train, validation = splitting.hold_out(train, data.validation_fraction, seed)
     splits = Splits(train=train, test=test, validation=validation, notes=notes)
     return splits.in_memory() if _fit(splits, budget, data) else splits
+
+
+def memory_budget(data: DataConfig) -> int:
+    """The bytes that decoded images, and what is kept in their place, may take."""
+    return parse_bytes("memory_budget", data.memory_budget) or storage.host_memory_bytes() // 2
 
 
 def _fit(splits: Splits, budget: int, data: DataConfig) -> bool:

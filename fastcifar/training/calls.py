@@ -50,9 +50,17 @@ class Calls:
         """Whether the next call traces and compiles the step first."""
         return not self._step.traces
 
-    def run(self, first_step: int, remaining: int) -> tuple[int, StepMetrics]:
-        """Run one call from `first_step` on, of at most `remaining` steps: (steps, metrics)."""
-        steps = min(remaining, self._choose())
+    def run(
+        self, first_step: int, remaining: int, asked: int | None = None
+    ) -> tuple[int, StepMetrics]:
+        """Run one call from `first_step` on: (steps, metrics).
+
+        Args:
+            first_step: of the call.
+            remaining: at most so many steps.
+            asked: so many, instead of k.
+        """
+        steps = min(remaining, self._choose() if asked is None else asked)
         began = time.perf_counter()
         metrics = read_metrics(self._step(self._iterator, first_step, steps))
         self._step_s = (time.perf_counter() - began) / steps

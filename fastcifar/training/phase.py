@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from fastcifar.config import PhaseConfig, RunConfig
+from fastcifar.config import DataConfig, PhaseConfig, RunConfig
 from fastcifar.data import pipeline
+from fastcifar.data.features import FeatureSplit
 from fastcifar.models.subsets import select
 from fastcifar.training import transforms
 from fastcifar.training.preparation import Prepared
 from fastcifar.training.schedules import growing_sizes, learning_rates
 from fastcifar.training.step import TrainStep
-from fastcifar.training.trained_part import TrainedPart, of_subset, whole
+from fastcifar.training.trained_part import TrainedPart, of_head, of_subset, whole
 from fastcifar.training.transforms import Transforms
 
 
@@ -35,6 +37,7 @@ class Phase:
         transforms: what happens to its images.
         train_size: side in pixels of its training images.
         starts_anew: the optimizer forgets the phase before.
+        on_features: the head trains on what the feature cache keeps of the images.
     """
 
     config: PhaseConfig
@@ -43,6 +46,7 @@ class Phase:
     transforms: Transforms
     train_size: int
     starts_anew: bool
+    on_features: bool = False
 
     @property
     def last_step(self) -> int:
@@ -52,6 +56,8 @@ class Phase:
     @property
     def program(self) -> tuple[Any, ...]:
         """Phases of which this is equal run the same compiled step."""
+        if self.on_features:
+            return ("features",)  # whose width is that of the network, whatever the images
         phase = self.config
         trained = (phase.trainable, phase.freeze_batch_norm, phase.rate_decay)
         return (phase.augment, phase.image_size, self.train_size, *trained)
@@ -75,41 +81,67 @@ def plan(config: RunConfig, prepared: Prepared) -> list[Phase]:
             )
             part, rates = np.split(rates, [epochs * prepared.steps_per_epoch])
             anew = number > 0 and part_number == 0
-            phases.append(Phase(phase, step, part, made, size, anew))
+            on_features = trains_on_features(config.data, phase)
+            phases.append(Phase(phase, step, part, made, size, anew, on_features))
             step += len(part)
     return phases
 
 
-def open_batches(config: RunConfig, prepared: Prepared, phase: Phase, first_step: int) -> Any:
+def trains_on_features(data: DataConfig, phase: PhaseConfig) -> bool:
+    """Whether a phase trains on features: it trains the head alone, and they are to be kept."""
+    return data.feature_cache != "off" and phase.trainable == "head"
+
+
+def open_batches(
+    config: RunConfig,
+    prepared: Prepared,
+    phase: Phase,
+    first_step: int,
+    features: FeatureSplit | None = None,
+) -> Any:
     """Start the input of `phase` at `first_step`: an iterator whose batches lie on the devices."""
-    dataset = host_batches(config, prepared, phase, first_step)
+    dataset = host_batches(config, prepared, phase, first_step, features)
     return iter(pipeline.to_devices(dataset, prepared.runtime.strategy, config.data.prefetch))
 
 
 def host_batches(
-    config: RunConfig, prepared: Prepared, phase: Phase, first_step: int
+    config: RunConfig,
+    prepared: Prepared,
+    phase: Phase,
+    first_step: int,
+    features: FeatureSplit | None = None,
 ) -> tf.data.Dataset:
-    """The host's part of the input of `phase` from `first_step` on: a dataset of `Batch`es."""
+    """The host's part of the input of `phase` from `first_step` on: a dataset of `Batch`es.
+
+    With `features` these take the place of the images, in the same order.
+    """
     data = config.data
+    images: dict[str, Any] = {
+        "cache": data.cache,
+        "transfer": data.transfer,
+        "host_transform": phase.transforms.on_host,
+    }
     return pipeline.train_batches(
-        prepared.splits.train,
+        prepared.splits.train if features is None else features,
         global_batch_size=config.global_batch_size,
         replicas=prepared.runtime.replicas,
         hosted=prepared.runtime.hosted,
         seed=config.seed,
         first_step=first_step,
         last_step=phase.last_step,
-        cache=data.cache,
         order=data.order,
-        transfer=data.transfer,
-        host_transform=phase.transforms.on_host,
         parallel_map=data.parallel_map,
         prefetch=data.prefetch,
+        **(images if features is None else {}),
     )
 
 
 def build_step(
-    config: RunConfig, prepared: Prepared, phase: Phase, phases: Sequence[Phase] = ()
+    config: RunConfig,
+    prepared: Prepared,
+    phase: Phase,
+    phases: Sequence[Phase] = (),
+    head: keras.Model | None = None,
 ) -> TrainStep:
     """Build the step of `phase`; it is traced and compiled by its first call.
 
@@ -117,19 +149,25 @@ def build_step(
         config, prepared: of the run.
         phase: the first one that it is for.
         phases: all of the run, one after the other, if it is for others of the same program too.
+        head: of `split_head`, if it trains on features and not on images.
     """
     chosen = prepared.runtime
-    resident = None
-    if config.data.cache == "device":
-        resident = pipeline.resident_images(prepared.splits.train, chosen.strategy)
+    what: dict[str, Any]
+    if head is not None:
+        what = {"transform": _keep, "part": of_head(prepared.state, head)}
+    else:
+        what = {
+            "transform": phase.transforms.on_device,
+            "before": phase.transforms.before_program,
+            "part": trained_part(prepared, phase.config),
+        }
+        if config.data.cache == "device":
+            what["resident"] = pipeline.resident_images(prepared.splits.train, chosen.strategy)
     return TrainStep(
         state=prepared.state,
         optimizer=prepared.optimizer,
-        transform=phase.transforms.on_device,
-        before=phase.transforms.before_program,
         learning_rates=np.concatenate([p.rates for p in phases]) if phases else phase.rates,
         first_step=phases[0].first_step if phases else phase.first_step,
-        part=trained_part(prepared, phase.config),
         strategy=chosen.strategy,
         xla=chosen.xla,
         global_batch_size=config.global_batch_size,
@@ -141,8 +179,13 @@ def build_step(
         scale_loss=chosen.scales_loss,
         reduce_dtype=config.runtime.reduce_dtype,
         sync_batch_norm=config.model.sync_batch_norm,
-        resident=resident,
+        **what,
     )
+
+
+def _keep(features, labels, seed, positions):
+    """The transform of features: they are ready."""
+    return features, labels
 
 
 def trained_part(prepared: Prepared, phase: PhaseConfig) -> TrainedPart:

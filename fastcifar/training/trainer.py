@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import signal
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from fastcifar import environment, runtime
 from fastcifar.config import RunConfig
@@ -16,13 +20,15 @@ from fastcifar.errors import ConfigError, DivergenceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.rundir import RunDir
 from fastcifar.timing import Stopwatch
-from fastcifar.training import checkpoints
+from fastcifar.training import checkpoints, feature_cache
 from fastcifar.training.calls import Calls
 from fastcifar.training.checkpoints import Checkpoints, Progress
 from fastcifar.training.event_log import EventLog
+from fastcifar.training.feature_cache import PhaseFeatures, open_cache
 from fastcifar.training.interrupts import Interrupted, Interrupts
 from fastcifar.training.phase import Phase, build_step, open_batches, plan
 from fastcifar.training.preparation import Prepared, prepare
+from fastcifar.training.profiling import Profiler
 from fastcifar.training.progress import Display, epoch_line
 from fastcifar.training.state import weights_sha256
 from fastcifar.training.step import StepMetrics, TrainStep
@@ -60,15 +66,17 @@ def train(
             resumed = checkpoints.load(Checkpoints(run.checkpoints_path).newest())
         elif chief:
             run.check_unused()
+        feature_cache.check(config)
         if cluster is not None:
             display.log_to(run.worker_log_path(cluster.index))
         prepared = prepare(config, display, fresh=resumed is None)
         config = prepared.config
+        feature_cache.check_memory(prepared)
         if chief and resumed is None:
             run = RunDir.create(run_dir, config, prepared.environment)
         workers = Workers(prepared.runtime.strategy, cluster)
         with Interrupts() as interrupts, workers.watched(), refusing_damage():
-            training = _Training(config, run, prepared, clock, display, interrupts, workers)
+            training = Training(config, run, prepared, clock, display, interrupts, workers)
             if resumed is not None:
                 training.restore(*resumed)
             else:
@@ -79,8 +87,23 @@ def train(
         display.close()
 
 
-class _Training:
-    """The loop over phases, epochs and calls, and what happens between them."""
+class Training:
+    """The loop over phases, epochs and calls, and what happens between them.
+
+    Args:
+        config: of the run, settled (`Prepared.config`).
+        run: the folder to write into.
+        prepared: the run's parts.
+        clock: runs since the start of the process's work.
+        display: where progress is shown.
+        interrupts: entered, so that signals are answered.
+        workers: those that train together.
+
+    Attributes:
+        phases: what is trained, in order.
+        steps: the compiled steps so far, by `Phase.program`.
+        evaluators: the compiled evaluators so far, by image size.
+    """
 
     def __init__(
         self,
@@ -95,6 +118,7 @@ class _Training:
         self.config = config
         self.run_dir = run
         self.prepared = prepared
+        self.features = open_cache(config, prepared, display)
         self.clock = clock
         self.display = display
         self.interrupts = interrupts
@@ -108,6 +132,10 @@ class _Training:
         self.evaluators: dict[int, Evaluator] = {}
         self.steps: dict[tuple[Any, ...], TrainStep] = {}
         self.event_log = EventLog(run.tensorboard_path)
+        # One worker's trace tells of all.
+        self.profiler = Profiler(
+            run.tensorboard_path if self.writes else None, config.runtime.profile
+        )
 
     def restore(self, arrays: dict[str, np.ndarray], progress: Progress) -> None:
         """Go on from a checkpoint; what differs from the machine it comes from is a warning."""
@@ -146,44 +174,84 @@ class _Training:
         )
         for phase in self.phases:
             if self.progress.step < phase.last_step:
-                self._run_phase(phase, self._evaluator(phase))
+                self._run_phase(phase)
         return self._finish(self._evaluator(self.phases[-1]))
 
     def _evaluator(self, phase: Phase) -> Evaluator:
         """The evaluator at the image size of `phase`: compiled once for each size."""
         size = phase.config.image_size
         if size not in self.evaluators:
-            self.evaluators[size] = Evaluator(
-                model=self.prepared.model,
-                preprocess=phase.transforms.for_evaluation,
-                strategy=self.prepared.runtime.strategy,
-                xla=self.prepared.runtime.xla,
-                # Parts fit into memory where the whole might not.
-                global_batch_size=(
-                    self.config.global_batch_size // self.config.optimizer.accumulate
-                ),
-                label_smoothing=self.config.optimizer.label_smoothing,
-                weights=self.prepared.state.averages,
-                hosted=self.prepared.runtime.hosted,
+            self.evaluators[size] = self._make_evaluator(
+                self.prepared.model,
+                phase.transforms.for_evaluation,
+                self.prepared.state.averages,
             )
         return self.evaluators[size]
 
-    def _run_phase(self, phase: Phase, evaluator: Evaluator) -> None:
+    def _make_evaluator(
+        self,
+        model: keras.Model,
+        preprocess: Callable[[tf.Tensor], tf.Tensor],
+        weights: Sequence[tf.Variable],
+    ) -> Evaluator:
+        return Evaluator(
+            model=model,
+            preprocess=preprocess,
+            strategy=self.prepared.runtime.strategy,
+            xla=self.prepared.runtime.xla,
+            # Parts fit into memory where the whole might not.
+            global_batch_size=self.config.global_batch_size // self.config.optimizer.accumulate,
+            label_smoothing=self.config.optimizer.label_smoothing,
+            weights=weights,
+            hosted=self.prepared.runtime.hosted,
+        )
+
+    def _run_phase(self, phase: Phase) -> None:
         if phase.starts_anew and self.progress.step == phase.first_step:
             self.prepared.state.forget_updates()
+        features = self._features(phase)
+        head = None if features is None else features.head
         if phase.program not in self.steps:
-            step = build_step(self.config, self.prepared, phase, self.phases)
+            step = build_step(self.config, self.prepared, phase, self.phases, head)
             self.steps[phase.program] = step
+        trained_on = None if features is None else features.train
         calls = Calls(
             self.steps[phase.program],
-            open_batches(self.config, self.prepared, phase, self.progress.step),
+            open_batches(self.config, self.prepared, phase, self.progress.step, trained_on),
             self.config.runtime.steps_per_call,
             agree=lambda seconds: self.workers.mean([seconds])[0],
         )
+        validate = self._validation(phase, features)
         while self.progress.step < phase.last_step:
-            self._run_epoch(phase, calls, evaluator)
+            self._run_epoch(phase, calls, validate)
 
-    def _run_epoch(self, phase: Phase, calls: Calls, evaluator: Evaluator) -> None:
+    def _features(self, phase: Phase) -> PhaseFeatures | None:
+        """What `phase` trains on in place of images; None where it is images."""
+        if self.features is None:
+            return None
+        if not phase.on_features:
+            self.features.forget()
+            return None
+        # Workers compute features without a word to each other: one may have them on its disk.
+        alone = self.prepared.runtime.cluster is None
+        with self.clock.account("features"):
+            return self.features.of(phase, self._stop_if_asked if alone else None)
+
+    def _validation(
+        self, phase: Phase, features: PhaseFeatures | None
+    ) -> Callable[[], Evaluation] | None:
+        """What evaluates on the validation images at the end of an epoch; None without any."""
+        split = self.prepared.splits.validation
+        if split is None:
+            return None
+        if features is None or features.validation is None:
+            return functools.partial(self._evaluator(phase), split)
+        evaluator = self._make_evaluator(features.head, tf.identity, features.averages)
+        return functools.partial(evaluator, features.validation)
+
+    def _run_epoch(
+        self, phase: Phase, calls: Calls, validate: Callable[[], Evaluation] | None
+    ) -> None:
         per_epoch = self.prepared.steps_per_epoch
         epoch = self.progress.step // per_epoch
         end = (epoch + 1) * per_epoch
@@ -191,9 +259,10 @@ class _Training:
             f"epoch {epoch + 1}/{self.config.epochs}", per_epoch, self.progress.step % per_epoch
         )
         while self.progress.step < end:
-            if self.workers.any(self.interrupts.received is not None):
-                # Asked for on this worker, or on another one.
-                self._stop(self.interrupts.received or signal.SIGTERM)
+            self._stop_if_asked()
+            if self.profiler.wants(calls.done):
+                self._profile(calls, end)
+                continue
             compiles = calls.compiles
             began = time.perf_counter()
             with self.clock.account("startup" if compiles else "train"):
@@ -201,7 +270,14 @@ class _Training:
             seconds = 0.0 if compiles else time.perf_counter() - began
             self._count(steps, metrics, seconds)
         self.display.close()
-        self._end_epoch(phase, epoch, evaluator)
+        self._end_epoch(phase, epoch, validate)
+
+    def _profile(self, calls: Calls, end: int) -> None:
+        """Run one call under the profiler, which slows it: it counts in no rate."""
+        with self.clock.account("paused"), self.profiler.trace() as asked:
+            steps, metrics = calls.run(self.progress.step, end - self.progress.step, asked)
+        self._count(steps, metrics, 0.0)
+        self.display.line(f"traced {steps} steps into {self.run_dir.tensorboard_path}")
 
     def _count(self, steps: int, metrics: StepMetrics, seconds: float) -> None:
         """Add a call to the epoch's sums; `seconds` is 0 for a call that compiled."""
@@ -230,13 +306,13 @@ class _Training:
             images_per_s=metrics.images / seconds if seconds else 0.0,
         )
 
-    def _end_epoch(self, phase: Phase, epoch: int, evaluator: Evaluator) -> None:
+    def _end_epoch(
+        self, phase: Phase, epoch: int, validate: Callable[[], Evaluation] | None
+    ) -> None:
         progress, partial = self.progress, self.progress.partial
         began = time.perf_counter()
         with self.clock.account("paused"):
-            validation: Evaluation | None = None
-            if self.prepared.splits.validation is not None:
-                validation = evaluator(self.prepared.splits.validation)
+            validation = validate() if validate is not None else None
             best = validation is not None and validation.accuracy > progress.best_accuracy
             if validation is not None and best:
                 progress.best_epoch, progress.best_accuracy = epoch + 1, validation.accuracy
@@ -271,8 +347,13 @@ class _Training:
         """The clock's accounts, with those of the run before it was resumed."""
         return {
             name: self.seconds_before.get(name, 0.0) + self.clock.seconds(name)
-            for name in ("startup", "train", "paused")
+            for name in ("startup", "features", "train", "paused")
         }
+
+    def _stop_if_asked(self) -> None:
+        """Stop where a signal was received, on this worker or on another one."""
+        if self.workers.any(self.interrupts.received is not None):
+            self._stop(self.interrupts.received or signal.SIGTERM)
 
     def _stop(self, signal_number: int) -> None:
         self.display.close()
@@ -302,6 +383,7 @@ class _Training:
             "train_accuracy": epochs[-1]["accuracy"],
             "images_per_s": _ratio(timed_images, train_s),
             "startup_s": seconds["startup"],
+            "features_s": seconds["features"],
             "train_s": train_s,
             "wall_s": sum(seconds.values()),
             "epochs": len(epochs),

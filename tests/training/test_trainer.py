@@ -264,3 +264,12 @@ def test_stopped_while_images_grow_and_resumed_is_the_same(tmp_path):
         train(config, str(tmp_path / "run"), display=StopAt(9))
     resumed = train(config, str(tmp_path / "run"), resume=True)
     assert resumed["weights_sha256"] == whole["weights_sha256"]
+
+
+def test_a_few_steady_steps_are_traced_for_tensorboard(finished, tmp_path):
+    folder = tmp_path / "run"
+    summary = train(small(runtime={"profile": 2}), str(folder))
+    assert list((folder / "tensorboard").rglob("*.xplane.pb"))
+    # It leaves no trace in what is computed.
+    assert summary["weights_sha256"] == finished[1]["weights_sha256"]
+    assert summary["steps"] == finished[1]["steps"]

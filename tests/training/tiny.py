@@ -41,7 +41,7 @@ def tiny_model(dtype="float32", batch_norm=True, sync_batch_norm=False):
     return keras.Model(inputs, x)
 
 
-def tiny_resnet(dtype="float32", sync_batch_norm=False):
+def tiny_resnet(dtype="float32", sync_batch_norm=False, **head):
     """The real network with the first two of its four stages, to be compiled in seconds."""
     with mock.patch.dict(resnet.BLOCKS, {8: (1, 1)}):
         return resnet.build_resnet(
@@ -51,6 +51,7 @@ def tiny_resnet(dtype="float32", sync_batch_norm=False):
             num_classes=CLASSES,
             dtype=dtype,
             sync_batch_norm=sync_batch_norm,
+            **head,
         )
 
 
@@ -80,6 +81,7 @@ class Run:
         split=None,
         global_batch_size=BATCH,
         hosted=None,
+        part=None,
         **arguments,
     ):
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -118,6 +120,7 @@ class Run:
             ema=config.ema,
             scale_loss=compute == "float16",
             resident=resident,
+            part=part(self.state) if part else None,
             **arguments,
         )
         dataset = pipeline.train_batches(
