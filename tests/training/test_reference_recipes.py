@@ -20,9 +20,9 @@ from tests.models.keras_applications import random_resnet50, write_h5
 
 # Sizes at which a few steps take seconds on two cores; flags that the recipes have by default.
 SMALL = {
-    "upsample-rmsprop": ["--limit-train", "80", "--limit-test", "20", "--epochs", "1"],
-    "freeze-then-finetune": ["--limit-train", "200", "--limit-test", "40", "--epochs", "2,1"],
-    "frozen-backbone": ["--limit-train", "80", "--limit-test", "20", "--epochs", "1"],
+    "upsample-rmsprop": ["--limit-train", "240", "--limit-test", "20", "--epochs", "1"],
+    "freeze-then-finetune": ["--limit-train", "400", "--limit-test", "40", "--epochs", "2,1"],
+    "frozen-backbone": ["--limit-train", "240", "--limit-test", "20", "--epochs", "1"],
     "cifar10-finetune": [
         *("--limit-train", "80", "--limit-test", "20", "--epochs", "1,2"),
         *("--global-batch-size", "24", "--image-size", "64,32:64"),
