@@ -31,22 +31,30 @@ NUMBERS = {
     "limit_train": st.integers(1, 2**31 - 1),
     "limit_test": st.integers(1, 2**31 - 1),
     "validation_fraction": st.floats(0, 1, exclude_max=True),
+    "feature_views": st.integers(1, 100),
     "prefetch": st.integers(0, 100),
     "parallel_map": st.integers(1, 100),
     "width": st.integers(1, 4096),
     "batch_norm_momentum": st.floats(0, 1, exclude_max=True),
     "batch_norm_epsilon": st.floats(0, 1, exclude_min=True),
+    "dropout": st.floats(0, 1, exclude_max=True),
     "momentum": st.floats(0, 1, exclude_max=True),
     "weight_decay": st.floats(0, 1e300),
     "label_smoothing": st.floats(0, 1, exclude_max=True),
     "clip_norm": st.floats(0, 1e300, exclude_min=True),
+    "accumulate": st.integers(1, 1000),
+    "ema": st.floats(0, 1, exclude_min=True, exclude_max=True),
     "devices": st.integers(1, 64),
     "logical_devices": st.integers(1, 64),
+    "intra_op_threads": st.integers(1, 1000),
+    "inter_op_threads": st.integers(1, 1000),
+    "profile": st.integers(1, 1000),
     "epochs": st.integers(1, 2**31 - 1),
     "learning_rate": st.floats(0, 1e300, exclude_min=True),
     "warmup_epochs": st.floats(0, 1),
     "image_size": st.integers(64, 4096),
     "start_image_size": st.integers(1, 64),
+    "rate_decay": st.floats(0, 1, exclude_min=True),
     "global_batch_size": st.integers(1, 2**31 - 1),
     "seed": st.integers(0, 2**31 - 1),
     "checkpoint_every": st.integers(1, 2**31 - 1),
@@ -57,7 +65,11 @@ def values(name: str, hint) -> st.SearchStrategy:
     options = typing.get_args(hint)
     if name == "steps_per_call":
         return st.just("auto") | st.integers(1, 10**6).map(str)
-    if name == "memory_budget":
+    if name == "trainable":
+        return st.sampled_from(["all", "head", "from:conv5"])
+    if name in ("weights", "compile_cache"):
+        return st.text(min_size=1).filter(str.strip)
+    if name in ("memory_budget", "gpu_memory_limit"):
         return st.just("auto") | st.integers(1, 512).map("{}GB".format)
     if typing.get_origin(hint) is Literal:
         return st.sampled_from(options)
@@ -74,24 +86,30 @@ def configs(cls, **given_) -> st.SearchStrategy:
     return st.fixed_dictionaries({**drawn, **given_})
 
 
-def legal_data(fields: dict) -> bool:
-    try:
-        DataConfig(**fields)
-    except ConfigError:
-        return False
-    return True
+def made(cls, fields: st.SearchStrategy) -> st.SearchStrategy:
+    """Objects of a dataclass; fields that it refuses together are not drawn."""
+
+    def legal(drawn: dict) -> bool:
+        try:
+            cls(**drawn)
+        except ConfigError:
+            return False
+        return True
+
+    return fields.filter(legal).map(lambda drawn: cls(**drawn))
 
 
-RUNS = configs(
+RUNS = made(
     RunConfig,
-    data=configs(DataConfig).filter(legal_data).map(lambda f: DataConfig(**f)),
-    model=configs(ModelConfig).map(lambda f: ModelConfig(**f)),
-    optimizer=configs(OptimizerConfig).map(lambda f: OptimizerConfig(**f)),
-    runtime=configs(RuntimeConfig).map(lambda f: RuntimeConfig(**f)),
-    phases=st.lists(
-        configs(PhaseConfig).map(lambda f: PhaseConfig(**f)), min_size=1, max_size=3
-    ).map(tuple),
-).map(lambda f: RunConfig(**f))
+    configs(
+        RunConfig,
+        data=made(DataConfig, configs(DataConfig)),
+        model=made(ModelConfig, configs(ModelConfig)),
+        optimizer=made(OptimizerConfig, configs(OptimizerConfig)),
+        runtime=made(RuntimeConfig, configs(RuntimeConfig)),
+        phases=st.lists(made(PhaseConfig, configs(PhaseConfig)), min_size=1, max_size=3).map(tuple),
+    ),
+)
 
 
 @given(RUNS)
@@ -133,7 +151,7 @@ def test_absent_keys_have_the_values_of_a_default():
         ({"sede": 1}, "the configuration has no key 'sede'. Did you mean 'seed'? Legal keys: "),
         ({"data": {"sorce": "tfds"}}, "data has no key 'sorce'. Did you mean 'source'? "),
         ({"model": {"dept": 50}}, "model has no key 'dept'. Did you mean 'depth'? "),
-        ({"optimizer": {"wd": 1}}, "optimizer has no key 'wd'. Legal keys: clip_norm, "),
+        ({"optimizer": {"wd": 1}}, "optimizer has no key 'wd'. Legal keys: accumulate, "),
         ({"runtime": {"xlaa": "on"}}, "runtime has no key 'xlaa'. Did you mean 'xla'? "),
         (
             {"phases": [{}, {"epoch": 3}]},
