@@ -12,6 +12,6 @@ from fastcifar.training.progress import Display
 def test_a_reduction(benchmark, subject):
     runtime = RuntimeConfig(strategy="mirrored", logical_devices=2)
     config = dataclasses.replace(subject.config, runtime=runtime)
-    reduction = Reduction(Subject.of(config, prepare(config, Display(quiet=True))))
+    reduction = Reduction.of_step(Subject.of(config, prepare(config, Display(quiet=True))))
     reduction.run(1)  # traces
     benchmark(lambda: reduction.run(4))

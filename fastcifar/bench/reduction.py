@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from fastcifar.bench.record import OK
 from fastcifar.bench.subject import Subject
 
-_METRICS = 3  # that travel with the gradients
+METRICS = 3  # that travel with the gradients
 
 
 class Reduction:
-    """Adds up, across the replicas of a strategy, what a step of `subject` adds up."""
+    """Adds up vectors of ones across the replicas of a strategy, a reduction for each vector.
 
-    def __init__(self, subject: Subject):
-        self._strategy = subject.prepared.runtime.strategy
-        state = subject.prepared.state
-        dtype = subject.config.runtime.reduce_dtype
-        gradients = _elements(state.trainable)
-        rest = _METRICS + _elements(state.statistics)
-        # In float32 all travels as one vector.
-        sizes = [(rest + gradients, dtype)]
-        if dtype != "float32":
-            sizes = [(rest, "float32"), (gradients, dtype)]
+    Args:
+        strategy: with several replicas.
+        sizes: elements and dtype of each vector.
+
+    Attributes:
+        bytes: of all vectors of one replica.
+    """
+
+    def __init__(self, strategy: Any, sizes: Sequence[tuple[int, str]]):
+        self._strategy = strategy
         self._vectors = [
-            self._strategy.experimental_distribute_values_from_function(
+            strategy.experimental_distribute_values_from_function(
                 lambda context, size=size, dtype=dtype: tf.ones([size], dtype)
             )
             for size, dtype in sizes
@@ -33,9 +35,28 @@ class Reduction:
         self.bytes = sum(size * tf.as_dtype(dtype).size for size, dtype in sizes)
         self._call = tf.function(self._reduce, autograph=False)
 
-    def run(self, times: int) -> None:
-        """Reduce `times` times, one after the other, and wait until it is done."""
-        self._call(tf.constant(times, tf.int64)).numpy()
+    @classmethod
+    def of_step(cls, subject: Subject) -> Reduction:
+        """What a step of `subject` adds up."""
+        state = subject.prepared.state
+        dtype = subject.config.runtime.reduce_dtype
+        gradients = elements(state.trainable)
+        rest = METRICS + elements(state.statistics)
+        # In float32 all travels as one vector.
+        sizes = [(rest + gradients, dtype)]
+        if dtype != "float32":
+            sizes = [(rest, "float32"), (gradients, dtype)]
+        return cls(subject.prepared.runtime.strategy, sizes)
+
+    def run(self, times: int) -> float:
+        """Reduce `times` times, one after the other; returns the sum of the first elements."""
+        return float(self._call(tf.constant(times, tf.int64)).numpy())
+
+    def check(self) -> str:
+        """Tell whether ones add up to as many as there are replicas."""
+        expected = float(len(self._vectors) * self._strategy.num_replicas_in_sync)
+        found = self.run(1)
+        return OK if found == expected else f"failed: {expected:g} expected. Received: {found:g}"
 
     def _reduce(self, times: tf.Tensor) -> tf.Tensor:
         def one(i: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -55,5 +76,6 @@ def _on_replica(vectors: list[tf.Tensor]) -> tf.Tensor:
     return tf.add_n([tf.cast(vector[0], tf.float32) for vector in summed])
 
 
-def _elements(variables: Any) -> int:
+def elements(variables: Iterable[tf.Variable]) -> int:
+    """Numbers in all of the variables."""
     return sum(variable.shape.num_elements() for variable in variables)

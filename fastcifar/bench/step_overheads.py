@@ -23,7 +23,7 @@ from typing import Any
 from fastcifar import config_file, recipes
 from fastcifar.bench import measure, subject
 from fastcifar.bench.measure import Contender, seconds_of
-from fastcifar.bench.record import OK, Record, RecordFile, Row
+from fastcifar.bench.record import Record, RecordFile, Row
 from fastcifar.config import RunConfig
 
 PACKED, PER_VARIABLE, CALL = "reduce/packed", "reduce/per_variable", "call"
@@ -41,68 +41,18 @@ def configuration(replicas: int) -> RunConfig:
     )
 
 
-class Reductions:
-    """Adds up, across the replicas of a strategy, tensors of some sizes, one reduction each.
-
-    Args:
-        strategy: with several replicas.
-        sizes: elements of each tensor.
-    """
-
-    def __init__(self, strategy: Any, sizes: Sequence[int]):
-        import tensorflow as tf
-
-        self._strategy = strategy
-        self._tensors = [
-            strategy.experimental_distribute_values_from_function(
-                lambda context, size=size: tf.ones([size])
-            )
-            for size in sizes
-        ]
-        self._call = tf.function(self._reduce, autograph=False)
-
-    def run(self, times: int) -> float:
-        """Reduce all `times` times, one after the other; returns the sum of the first elements."""
-        import tensorflow as tf
-
-        return float(self._call(tf.constant(times, tf.int64)).numpy())
-
-    def check(self) -> str:
-        """Ones added up are as many as there are replicas."""
-        expected = float(len(self._tensors) * self._strategy.num_replicas_in_sync)
-        found = self.run(1)
-        return OK if found == expected else f"failed: {expected:g} expected. Received: {found:g}"
-
-    def _reduce(self, times: Any) -> Any:
-        import tensorflow as tf
-
-        def one(i: Any, total: Any) -> tuple[Any, Any]:
-            found = self._strategy.run(self._on_replica, args=(self._tensors,))
-            return i + 1, total + self._strategy.experimental_local_results(found)[0]
-
-        start = (tf.constant(0, tf.int64), tf.constant(0.0))
-        return tf.while_loop(lambda i, _: i < times, one, start, parallel_iterations=1)[1]
-
-    @staticmethod
-    def _on_replica(tensors: list[Any]) -> Any:
-        import tensorflow as tf
-
-        context = tf.distribute.get_replica_context()
-        summed = [context.all_reduce(tf.distribute.ReduceOp.SUM, tensor) for tensor in tensors]
-        return tf.add_n([tensor[0] for tensor in summed])
-
-
 def measure_reductions(prepared: Any, global_batch_size: int, seconds: float) -> list[Row]:
     """The two reductions by turns; a step's worth of them counts as a step's images."""
+    from fastcifar.bench.reduction import METRICS, Reduction, elements
+
     state, strategy = prepared.state, prepared.runtime.strategy
-    variables = (*state.trainable, *state.statistics)
-    sizes = [3, *(variable.shape.num_elements() for variable in variables)]
+    sizes = [METRICS, *(elements([v]) for v in (*state.trainable, *state.statistics))]
     ways = {
-        PACKED: Reductions(strategy, [sum(sizes)]),
-        PER_VARIABLE: Reductions(strategy, sizes),
+        PACKED: Reduction(strategy, [(sum(sizes), "float32")]),
+        PER_VARIABLE: Reduction(strategy, [(size, "float32") for size in sizes]),
     }
 
-    def run(way: Reductions) -> float:
+    def run(way: Reduction) -> float:
         way.run(_PIECE)
         return float(_PIECE * global_batch_size)
 
@@ -114,7 +64,7 @@ def measure_reductions(prepared: Any, global_batch_size: int, seconds: float) ->
     return [
         measure.row(laps, name, ratios_to=[] if name == PER_VARIABLE else [PER_VARIABLE], **figures)
         for name in ways
-        for figures in [{"reductions": count[name], "bytes": 4 * sum(sizes)}]
+        for figures in [{"reductions": count[name], "bytes": ways[name].bytes}]
     ]
 
 

@@ -222,7 +222,7 @@ class Worker:
         from fastcifar.bench.reduction import Reduction
 
         if self._reduction is None:
-            self._reduction = Reduction(self._subject)
+            self._reduction = Reduction.of_step(self._subject)
             self._reduction.run(1)  # traces
         self._reduction.run(self._driver.steps * self._driver.calls)
         return self._driver.images
