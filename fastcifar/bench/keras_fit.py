@@ -25,10 +25,14 @@ from fastcifar.training.transforms import choose_normalisation
 def build(subject: Subject, precision: str) -> keras.Model:
     """Build the network with the preprocessing in front: uint8 [B, H, W, 3] -> logits [B, C]."""
     config, split = subject.config, subject.prepared.splits.train
-    backbone = build_model(
-        config.model, num_classes=len(split.class_names), seed=config.seed, dtype=precision
-    )
     size = subject.phase.config.image_size
+    backbone = build_model(
+        config.model,
+        num_classes=len(split.class_names),
+        seed=config.seed,
+        dtype=precision,
+        image_size=size,
+    )
 
     def prepare(images: tf.Tensor) -> tf.Tensor:
         return preprocess(

@@ -23,7 +23,7 @@ from fastcifar.models.pretrained import load_into
 from fastcifar.rundir import RunDir
 from fastcifar.timing import Stopwatch
 from fastcifar.training import trainer
-from fastcifar.training.assembly import build_model, read_weights
+from fastcifar.training.assembly import build_network, read_weights
 from fastcifar.training.interrupts import Interrupts
 from fastcifar.training.phase import Phase
 from fastcifar.training.preparation import Prepared, prepare
@@ -84,14 +84,7 @@ def reinitialise(prepared: Prepared, config: RunConfig) -> None:
     class_names = prepared.splits.class_names
     weights = read_weights(config.model)
     with chosen.strategy.scope():
-        model = build_model(
-            config.model,
-            num_classes=len(class_names),
-            seed=config.seed,
-            dtype=chosen.precision,
-            replicas=chosen.replicas,
-            image_size=config.phases[0].image_size,
-        )
+        model = build_network(config, chosen, num_classes=len(class_names))
         if weights is not None:
             load_into(model, weights, class_names=class_names)
         fresh = TrainState(

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from fastcifar.config import DataConfig, ModelConfig, parse_bytes
+from fastcifar.config import DataConfig, ModelConfig, RunConfig, parse_bytes
 from fastcifar.data import sources, splitting, storage
 from fastcifar.data.split import Splits, decoded_bytes
 from fastcifar.errors import ConfigError
@@ -186,6 +186,22 @@ def build_model(
         sync_batch_norm=config.sync_batch_norm and replicas > 1,
         dtype=dtype,
         seed=seed,
+    )
+
+
+def build_network(config: RunConfig, chosen: Runtime, *, num_classes: int) -> keras.Model:
+    """Build the network of a run, for whoever trains it or loads its weights.
+
+    Call it under the strategy's scope.
+    """
+    return build_model(
+        config.model,
+        num_classes=num_classes,
+        seed=config.seed,
+        dtype=chosen.precision,
+        replicas=chosen.replicas,
+        # Where the size matters (pooling `flatten`), all phases have the same.
+        image_size=config.phases[0].image_size,
     )
 
 

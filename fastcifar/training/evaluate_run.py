@@ -10,7 +10,7 @@ from fastcifar.errors import RunDirError, SourceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.rundir import RunDir
 from fastcifar.training import checkpoints, transforms
-from fastcifar.training.assembly import build_model, load_splits, per_replica_batch_size
+from fastcifar.training.assembly import build_network, load_splits, per_replica_batch_size
 from fastcifar.training.checkpoints import Checkpoints
 from fastcifar.training.progress import Display
 from fastcifar.training.state import AVERAGES, WEIGHTS, check_names
@@ -52,14 +52,7 @@ def evaluate_run(
             f"Received: {', '.join(splits.class_names)}"
         )
     with chosen.strategy.scope():
-        model = build_model(
-            config.model,
-            num_classes=len(splits.class_names),
-            seed=config.seed,
-            dtype=chosen.precision,
-            replicas=chosen.replicas,
-            image_size=config.phases[-1].image_size,
-        )
+        model = build_network(config, chosen, num_classes=len(splits.class_names))
     # Where averages of the weights were kept, it is them that the run evaluates.
     weights = {
         name.removeprefix(kind): array

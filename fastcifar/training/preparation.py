@@ -18,7 +18,7 @@ from fastcifar.models.subsets import select
 from fastcifar.runtime import Runtime
 from fastcifar.training import transforms
 from fastcifar.training.assembly import (
-    build_model,
+    build_network,
     check_sync_batch_norm,
     load_splits,
     per_replica_batch_size,
@@ -87,14 +87,7 @@ def prepare(config: RunConfig, display: Display, *, fresh: bool = True) -> Prepa
         )
     optimizer = Optimizer(config.optimizer)
     with chosen.strategy.scope():
-        model = build_model(
-            config.model,
-            num_classes=len(splits.class_names),
-            seed=config.seed,
-            dtype=chosen.precision,
-            replicas=chosen.replicas,
-            image_size=config.phases[0].image_size,
-        )
+        model = build_network(config, chosen, num_classes=len(splits.class_names))
         if weights is not None:
             notes += load_into(model, weights, class_names=splits.class_names)
         average = config.optimizer.ema is not None

@@ -3,9 +3,9 @@
 import keras
 import pytest
 
-from fastcifar.bench import keras_fit, pipelines, seeded, subject
+from fastcifar.bench import keras_fit, pipelines, subject
 from fastcifar.models.batch_norm import BatchNormalization
-from fastcifar.training import preparation
+from fastcifar.training import assembly
 
 
 @pytest.fixture
@@ -30,9 +30,8 @@ def tiny_network(monkeypatch):
         x = keras.layers.Dense(num_classes, kernel_initializer=_kernel(seed), name="predictions")(x)
         return keras.Model(inputs, x)
 
-    monkeypatch.setattr(preparation, "build_model", build)
+    monkeypatch.setattr(assembly, "build_model", build)
     monkeypatch.setattr(keras_fit, "build_model", build)
-    monkeypatch.setattr(seeded, "build_model", build)
 
 
 def _kernel(seed):
