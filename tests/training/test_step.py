@@ -119,6 +119,25 @@ def test_accumulation_without_batch_norm_is_the_whole_batch(replicas):
         np.testing.assert_allclose(parts.arrays()[name], value, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_first_gradients_in_float32_are_those_of_float64(replicas, xla):
+    plain = OptimizerConfig(momentum=0.0, weight_decay=0.0)
+    strategy = mirrored() if replicas == 2 else None
+    run = Run(strategy=strategy, xla=xla, optimizer=plain, rate=1.0)
+    model = tiny_model("float64")
+    for mine, theirs in zip(model.variables, run.model.variables, strict=True):
+        mine.assign(tf.cast(theirs.value, tf.float64))
+    before = [v.numpy() for v in model.variables]
+    (metrics,) = run.run(1)
+    (loss,), after = reference(1, replicas, model=model, rate=1.0, momentum=0.0, weight_decay=0.0)
+    assert metrics.loss == pytest.approx(loss, rel=1e-4)
+    # At a rate of one, what the weights moved by is the gradient.
+    for variable, start, end in zip(run.model.variables, before, after, strict=True):
+        moved, expected = start - variable.numpy(), start - end
+        np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_synchronised_batch_norm_makes_two_replicas_one(accumulate):
     def build(dtype):
