@@ -1,5 +1,7 @@
 """Policies as functions: the same on every path, for every slice, at every call."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -325,3 +327,22 @@ def test_batches_of_any_size_pass_where_images_are_independent(policy, images, l
     for count in (0, 1, 5):
         part, _ = function(images[:count], labels[:count], SEED, np.arange(count))
         np.testing.assert_allclose(part, whole[:count], atol=1e-3)
+
+
+@pytest.mark.parametrize("policy", ["standard", "cutmix", "mixup", "trivial"])
+def test_compiled_an_image_s_numbers_are_not_hashed_again_for_each_pixel(policy):
+    """XLA fuses what it can into the loop over pixels, where it would compute it each time."""
+    batch, size = 16, 32
+    augment = build(policy, image_size=(size, size), num_classes=10)
+    compiled = tf.function(augment, jit_compile=True, autograph=False)
+    ir = compiled.experimental_get_compiler_ir(
+        tf.zeros([batch, size, size, 3], tf.uint8),
+        tf.zeros([batch, 10]) if policy in ("cutmix", "mixup") else tf.zeros([batch], tf.int32),
+        tf.zeros([2], tf.int64),
+        tf.range(batch, dtype=tf.int64),
+    )
+    loops = ir(stage="optimized_hlo").split("\n\n")
+    hashing = [loop for loop in loops if re.search(r"u64\[[\d,]*\]\S* multiply\(", loop)]
+    assert hashing
+    over_pixels = re.compile(rf"\[{batch},{size},{size},3\]|\[{batch},{size * size},3\]")
+    assert not any(over_pixels.search(loop) for loop in hashing)
