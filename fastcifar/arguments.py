@@ -67,7 +67,7 @@ class EvaluateFlags:
     checkpoint: Literal["last", "best"] = "last"
     """The newest weights, or the best by validation accuracy."""
     test_time_augmentation: Literal["none", "flip", "flip-shift"] = "none"
-    """Average the logits of several views of each image."""
+    """Average the logits of several views of each image. Default: as the run did at its end."""
     global_batch_size: int = 128
     """Images in one call."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -180,7 +180,11 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
     if run_dir is None:
         raise ConfigError("evaluate needs the folder of a run: fastcifar evaluate RUN")
     start = RunDir.open(run_dir).read_config()
-    default = EvaluateFlags(global_batch_size=start.global_batch_size, data=start.data)
+    default = EvaluateFlags(
+        test_time_augmentation=start.test_time_augmentation,
+        global_batch_size=start.global_batch_size,
+        data=start.data,
+    )
     given = _parse(default, "evaluate RUN", asked)
     config = dataclasses.replace(start, data=given.data, global_batch_size=given.global_batch_size)
     if config.runtime.strategy == "multi_worker":

@@ -147,6 +147,9 @@ class DataConfig:
     the policy draws nothing."""
     augment_on: Literal["device", "host"] = "device"
     """Where images are augmented."""
+    augment_form: Literal["auto", "matmul", "gather"] = "auto"
+    """How images are moved and resized in one: by matrix products, by lookups, or as suits the
+    device and the policy. The images are the same up to rounding."""
     resize_on: Literal["device", "host"] = "device"
     """Where images are resized."""
     prefetch: int = 2
@@ -424,6 +427,8 @@ class RunConfig:
     """Of the weights, the order and the augmentation."""
     checkpoint_every: int = 1
     """Epochs between checkpoints (the last epoch always has one)."""
+    test_time_augmentation: Literal["none", "flip", "flip-shift"] = "none"
+    """Views of a test image whose logits are averaged at the end of the run; validation has one."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -215,6 +215,25 @@ def setup(config: RuntimeConfig) -> Runtime:
     )
 
 
+def replica_devices(strategy: Any) -> list[str]:
+    """The devices of this host's replicas (TensorFlow's default strategy does not tell its own)."""
+    if strategy.num_replicas_in_sync > 1:
+        return list(strategy.extended.worker_devices)
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [devices[0].name]
+
+
+def replica_here(hosted: int) -> int:
+    """Which of this host's `hosted` replicas is being traced; to be asked inside `strategy.run`."""
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    # Ids count over all hosts, and every host has as many replicas.
+    return int(tf.get_static_value(context.replica_id_in_sync_group)) % hosted
+
+
 def _set_threads(tf: Any, config: RuntimeConfig) -> None:
     if config.intra_op_threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from fastcifar import recipes
+from fastcifar.augment import policies
 from fastcifar.errors import ConfigError
 
 NAMES = ", ".join(recipes.names())
@@ -38,6 +39,22 @@ def test_scratch_has_the_cifar_stem():
     config = recipes.get("cifar10-scratch")
     assert (config.model.depth, config.model.stem) == (50, "cifar")
     assert config.data.dataset == "cifar10"
+
+
+def test_scratch_is_what_fast_trainings_publish():
+    config = recipes.get("cifar10-scratch")
+    (phase,) = config.phases
+    assert (config.global_batch_size, phase.learning_rate, phase.schedule) == (
+        *(512, 0.4),
+        "one_cycle",
+    )
+    optimizer = config.optimizer
+    assert (optimizer.optimizer, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.9, 5e-4)
+    assert optimizer.label_smoothing == 0.2
+    assert optimizer.ema**5 == pytest.approx(0.99, abs=1e-4)
+    kinds = [type(operation).__name__ for operation in policies.get(phase.augment).operations]
+    assert kinds == ["AlternatingFlip", "PadCrop", "Cutout"]
+    assert config.test_time_augmentation == "flip"
 
 
 def test_32px_is_the_published_network():

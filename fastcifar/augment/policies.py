@@ -99,6 +99,11 @@ POLICIES: dict[str, Policy] = _named(
         (op.AlternatingFlip(),),
         "every image mirrored in every second epoch",
     ),
+    Policy(
+        "alternating-flip-crop",
+        (op.AlternatingFlip(), op.PadCrop()),
+        "every image mirrored in every second epoch, pad and crop",
+    ),
     Policy("flip-crop", (op.Flip(), op.PadCrop()), "horizontal flip, pad and crop"),
     Policy(
         "standard",

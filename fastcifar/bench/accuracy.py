@@ -13,18 +13,23 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastcifar import config_file
 from fastcifar.bench.measure import describe
-from fastcifar.bench.processes.row_process import Start
-from fastcifar.bench.record import Row
+from fastcifar.bench.processes.row_process import Handle, Processes, Start
+from fastcifar.bench.record import Record, Row
 from fastcifar.bench.statistics import mean_difference, mean_interval
 from fastcifar.config import RunConfig
 from fastcifar.errors import UserError
+
+# Between the name of a recipe and the seed of a run.
+_SEED = "/seed "
+# The summary of a run with its metrics by epoch.
+Run = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,26 +61,56 @@ def measure_accuracy(
     """
     done: dict[str, list[float]] = {}
     for recipe, config in configs.items():
-        process = start(recipe)
-        try:
+        with Processes(start) as processes:
+            process = processes.start(recipe)
             built = process.ask("prepare_runs", config=config_file.to_dict(config))
             put(Row(recipe), environment=built["environment"])
-            runs: list[dict[str, Any]] = []
-            with tempfile.TemporaryDirectory(prefix="fastcifar-bench-") as folder:
-                for seed in range(config.seed, config.seed + plan.seeds):
-                    name = f"{recipe}/seed {seed}"
-                    try:
-                        run = process.ask("train", seed=seed, run_dir=str(Path(folder) / str(seed)))
-                    except UserError:
-                        raise
-                    except Exception as error:
-                        put(Row(name, error=describe(error)))
-                        continue
-                    runs.append(run)
-                    put(_run_row(name, run, plan), _recipe_row(recipe, runs, plan, done))
-            done[recipe] = [run["test_accuracy"] for run in runs]
-        finally:
-            process.close()
+            runs: list[Run] = []
+            for seed, run in train_seeds(process, config, plan.seeds):
+                name = f"{recipe}{_SEED}{seed}"
+                if isinstance(run, str):
+                    put(Row(name, error=run))
+                    continue
+                runs.append(run)
+                put(_run_row(name, run, plan), _recipe_row(recipe, runs, plan, done))
+        done[recipe] = [run["test_accuracy"] for run in runs]
+
+
+def train_seeds(process: Handle, config: RunConfig, seeds: int) -> Iterator[tuple[int, Run | str]]:
+    """Train once with each seed, from the configuration's own on.
+
+    Args:
+        process: has answered `prepare_runs`.
+        config: of the runs.
+        seeds: how many.
+
+    Yields:
+        (seed, the summary of its run with its `metrics`), or (seed, what stopped it, in a line).
+
+    Raises:
+        UserError: for a mistake in the configuration.
+    """
+    with tempfile.TemporaryDirectory(prefix="fastcifar-bench-") as folder:
+        for seed in range(config.seed, config.seed + seeds):
+            try:
+                run = process.ask("train", seed=seed, run_dir=str(Path(folder) / str(seed)))
+            except UserError:
+                raise
+            except Exception as error:
+                yield seed, describe(error)
+            else:
+                yield seed, run
+
+
+def run_rows(record: Record, recipe: str) -> list[Row]:
+    """The rows of the runs of a recipe."""
+    return [row for row in record.rows if recipe_of(row.name) == recipe]
+
+
+def recipe_of(name: str) -> str | None:
+    """The recipe whose run the row of that name is; None if it is no run's."""
+    recipe, found, _ = name.partition(_SEED)
+    return recipe if found else None
 
 
 def time_to(target: float, metrics: Sequence[Mapping[str, Any]]) -> float | None:
@@ -97,7 +132,7 @@ def time_to(target: float, metrics: Sequence[Mapping[str, Any]]) -> float | None
     return None
 
 
-def _run_row(name: str, run: Mapping[str, Any], plan: AccuracyPlan) -> Row:
+def _run_row(name: str, run: Run, plan: AccuracyPlan) -> Row:
     figures = {key: run[key] for key in ("test_accuracy", "validation_accuracy", "train_s")}
     figures["startup_s"] = run["startup_s"]
     figures["precision"] = run["precision"]
@@ -110,7 +145,7 @@ def _run_row(name: str, run: Mapping[str, Any], plan: AccuracyPlan) -> Row:
 
 def _recipe_row(
     recipe: str,
-    runs: Sequence[Mapping[str, Any]],
+    runs: Sequence[Run],
     plan: AccuracyPlan,
     others: Mapping[str, Sequence[float]],
 ) -> Row:

@@ -20,6 +20,7 @@ from fastcifar.data.records import RecordSplit
 from fastcifar.data.split import Examples
 from fastcifar.environment import usable_cores
 from fastcifar.errors import ConfigError
+from fastcifar.runtime import replica_devices
 
 
 class Batch(NamedTuple):
@@ -250,11 +251,11 @@ def to_devices(dataset: tf.data.Dataset, strategy: Any, prefetch: int = 2) -> An
     Successive elements of `dataset` go to successive replicas.
     """
     if strategy.num_replicas_in_sync == 1:
-        device = _devices(strategy)[0]
+        device = replica_devices(strategy)[0]
         if "GPU" in device and prefetch:
             return dataset.apply(tf.data.experimental.prefetch_to_device(device, prefetch))
         return dataset
-    if len(_devices(strategy)) < strategy.num_replicas_in_sync:
+    if len(replica_devices(strategy)) < strategy.num_replicas_in_sync:
         # Of an input that may end, hosts would ask each other before every batch whether it has.
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         dataset = dataset.apply(endless)
@@ -337,7 +338,7 @@ def _image_reader(split: Examples, cache: str) -> Callable[[tf.Tensor], tf.Tenso
 def resident_images(split: Examples, strategy: Any) -> Any:
     """Copy the images to every replica's device: uint8 [N, H, W, 3], one value per replica."""
 
-    devices, images = _devices(strategy), split.in_memory().images
+    devices, images = replica_devices(strategy), split.in_memory().images
 
     def place(replica: int) -> tf.Tensor:
         with tf.device(devices[replica % len(devices)]):
@@ -348,11 +349,3 @@ def resident_images(split: Examples, strategy: Any) -> Any:
     return strategy.experimental_distribute_values_from_function(
         lambda context: place(context.replica_id_in_sync_group)
     )
-
-
-def _devices(strategy: Any) -> list[str]:
-    """The devices of this host's replicas (TensorFlow's default strategy does not tell its own)."""
-    if strategy.num_replicas_in_sync > 1:
-        return list(strategy.extended.worker_devices)
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return [devices[0].name]

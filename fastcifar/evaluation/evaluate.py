@@ -17,6 +17,7 @@ from fastcifar.data.pipeline import EvaluationBatch
 from fastcifar.data.split import Examples
 from fastcifar.evaluation.metrics import confusion_matrix
 from fastcifar.models.losses import cross_entropy
+from fastcifar.runtime import replica_here
 
 Preprocess = Callable[[tf.Tensor], tf.Tensor]
 
@@ -136,9 +137,7 @@ class Evaluator:
         return tuple(self._strategy.gather(part, axis=0) for part in found)
 
     def _on_replica(self, batch: EvaluationBatch) -> tuple[tf.Tensor, tf.Tensor]:
-        context = tf.distribute.get_replica_context()
-        replica = int(tf.get_static_value(context.replica_id_in_sync_group))
-        return self._programs[replica % len(self._hosted)](batch)
+        return self._programs[replica_here(len(self._hosted))](batch)
 
     def _forward(self, batch: EvaluationBatch, replica: int) -> tuple[tf.Tensor, tf.Tensor]:
         def values(variables: Sequence[tf.Variable]) -> list[tf.Tensor]:

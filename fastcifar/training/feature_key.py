@@ -69,6 +69,7 @@ def describe(
             "tf32": bool(chosen.gpus) and config.runtime.tf32,
             # Evaluation resizes on the device wherever training does.
             "augment_on": config.data.augment_on if policy is not None else "device",
+            "augment_form": config.data.augment_form if policy is not None else "auto",
             "resize_on": config.data.resize_on if policy is not None else "device",
         },
         "version": f"fastcifar {fastcifar.__version__}, TensorFlow {tf.__version__}",

@@ -12,6 +12,7 @@ import tensorflow as tf
 from fastcifar.data import pipeline
 from fastcifar.data.pipeline import Batch, HostTransform
 from fastcifar.data.split import Examples
+from fastcifar.runtime import replica_here
 from fastcifar.training.step import Transform
 
 # Images on each replica at a time. Not the batch of training: then every batch size would have
@@ -109,8 +110,7 @@ class FeaturePass:
         transforms = [self._compiled(ready) for _ in range(self._replicas)]
 
         def on_replica(batch: Batch) -> tf.Tensor:
-            context = tf.distribute.get_replica_context()
-            replica = int(tf.get_static_value(context.replica_id_in_sync_group)) % self._replicas
+            replica = replica_here(self._replicas)
             local = [self._strategy.experimental_local_results(v)[replica] for v in weights]
             values = [variable.read_value() for variable in local]
             return self._forward[replica](values, transforms[replica](batch))

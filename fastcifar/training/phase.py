@@ -17,11 +17,12 @@ import tensorflow as tf
 from fastcifar.config import DataConfig, PhaseConfig, RunConfig
 from fastcifar.data import pipeline
 from fastcifar.data.features import FeatureSplit
+from fastcifar.data.pipeline import HostTransform
 from fastcifar.models.subsets import select
 from fastcifar.training import transforms
 from fastcifar.training.preparation import Prepared
 from fastcifar.training.schedules import growing_sizes, learning_rates
-from fastcifar.training.step import TrainStep
+from fastcifar.training.step import Reduce, TrainStep, add_up, with_seed
 from fastcifar.training.trained_part import TrainedPart, of_head, of_subset, whole
 from fastcifar.training.transforms import Transforms
 
@@ -38,6 +39,8 @@ class Phase:
         train_size: side in pixels of its training images.
         starts_anew: the optimizer forgets the phase before.
         on_features: the head trains on what the feature cache keeps of the images.
+        travelling_seed: the seed of the run comes with the batches, so that one compiled step
+            serves runs of several seeds (`fastcifar.bench.seeded`); None: the step holds it.
     """
 
     config: PhaseConfig
@@ -47,6 +50,7 @@ class Phase:
     train_size: int
     starts_anew: bool
     on_features: bool = False
+    travelling_seed: int | None = None
 
     @property
     def last_step(self) -> int:
@@ -116,11 +120,8 @@ def host_batches(
     With `features` these take the place of the images, in the same order.
     """
     data = config.data
-    images: dict[str, Any] = {
-        "cache": data.cache,
-        "transfer": data.transfer,
-        "host_transform": phase.transforms.on_host,
-    }
+    images: dict[str, Any] = {"cache": data.cache, "transfer": data.transfer}
+    transform = phase.transforms.on_host if features is None else None
     return pipeline.train_batches(
         prepared.splits.train if features is None else features,
         global_batch_size=config.global_batch_size,
@@ -132,8 +133,16 @@ def host_batches(
         order=data.order,
         parallel_map=data.parallel_map,
         prefetch=data.prefetch,
+        host_transform=_marking(phase.travelling_seed, transform),
         **(images if features is None else {}),
     )
+
+
+def _marking(seed: int | None, transform: HostTransform | None) -> HostTransform | None:
+    """The host's transform, and then the seed that travels, if any."""
+    if seed is None:
+        return transform
+    return lambda batch: with_seed(batch if transform is None else transform(batch), seed)
 
 
 def build_step(
@@ -142,6 +151,7 @@ def build_step(
     phase: Phase,
     phases: Sequence[Phase] = (),
     head: keras.Model | None = None,
+    reduce: Reduce = add_up,
 ) -> TrainStep:
     """Build the step of `phase`; it is traced and compiled by its first call.
 
@@ -150,6 +160,7 @@ def build_step(
         phase: the first one that it is for.
         phases: all of the run, one after the other, if it is for others of the same program too.
         head: of `split_head`, if it trains on features and not on images.
+        reduce: see `TrainStep`.
     """
     chosen = prepared.runtime
     what: dict[str, Any]
@@ -171,7 +182,7 @@ def build_step(
         strategy=chosen.strategy,
         xla=chosen.xla,
         global_batch_size=config.global_batch_size,
-        seed=config.seed,
+        seed=config.seed if phase.travelling_seed is None else None,
         label_smoothing=config.optimizer.label_smoothing,
         clip_norm=config.optimizer.clip_norm,
         accumulate=config.optimizer.accumulate,
@@ -179,6 +190,7 @@ def build_step(
         scale_loss=chosen.scales_loss,
         reduce_dtype=config.runtime.reduce_dtype,
         sync_batch_norm=config.model.sync_batch_norm,
+        reduce=reduce,
         **what,
     )
 

@@ -22,12 +22,18 @@ import tensorflow as tf
 from fastcifar.data.pipeline import Batch
 from fastcifar.models.dropout import dropout_keys
 from fastcifar.models.losses import correct, cross_entropy
+from fastcifar.runtime import replica_here
 from fastcifar.training.optimizers import Optimizer
 from fastcifar.training.state import TrainState, local_copy
 from fastcifar.training.trained_part import TrainedPart, whole
 
 # (images, labels, seed, positions) -> (images ready for the network, labels)
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+# (a replica's context, its vectors) -> their sums over all replicas
+Reduce = Callable[[Any, Sequence[tf.Tensor]], list[tf.Tensor]]
+
+# Of a batch's epoch; what is above them is a seed that comes with it.
+_EPOCH_BITS = 32
 
 # Dynamic loss scaling doubles after this many good steps and halves on an overflow (Micikevicius et
 # al., "Mixed Precision Training", 2018).
@@ -52,6 +58,16 @@ class StepMetrics(NamedTuple):
     first_bad_step: int
 
 
+def with_seed(batch: Batch, seed: int) -> Batch:
+    """The batch with the seed of its run above the bits of its epoch: one step for many seeds."""
+    return batch._replace(epoch=batch.epoch + (seed << _EPOCH_BITS))
+
+
+def add_up(context: Any, vectors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Sum each vector over the replicas; called on every replica, within its context."""
+    return [context.all_reduce(tf.distribute.ReduceOp.SUM, vector) for vector in vectors]
+
+
 class TrainStep:
     """k training steps per call, on every replica of a strategy.
 
@@ -65,11 +81,12 @@ class TrainStep:
         strategy: the distribution strategy under whose scope `state` was made.
         xla: compile by XLA.
         global_batch_size: images in one step.
-        seed: of the augmentation.
+        seed: of augmentation and dropout; None if it comes with the batches (`with_seed`).
         label_smoothing, clip_norm, accumulate, ema: see `fastcifar.config.OptimizerConfig`.
         scale_loss: dynamic loss scaling (float16).
         reduce_dtype: what gradients are added up in across replicas.
         sync_batch_norm: the network's BatchNorm talks to the other replicas.
+        reduce: adds the replicas' vectors up; a benchmark leaves the talk between them out.
         before: a transform that XLA cannot compile, run in a graph before the program.
         resident: images on the devices (one value per replica) that `Batch.images` indexes.
     """
@@ -85,7 +102,7 @@ class TrainStep:
         strategy: Any,
         xla: bool,
         global_batch_size: int,
-        seed: int,
+        seed: int | None,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
         accumulate: int = 1,
@@ -93,6 +110,7 @@ class TrainStep:
         scale_loss: bool = False,
         reduce_dtype: str = "float32",
         sync_batch_norm: bool = False,
+        reduce: Reduce = add_up,
         before: Transform | None = None,
         resident: Any = None,
         part: TrainedPart | None = None,
@@ -112,6 +130,7 @@ class TrainStep:
         self._scale_loss = scale_loss
         self._reduce_dtype = reduce_dtype
         self._sync_batch_norm = sync_batch_norm
+        self._reduce = reduce
         self._before = before
         self._resident = resident
         self._first_step = first_step
@@ -174,9 +193,7 @@ class TrainStep:
 
     def _replica_step(self, batch: Batch, step: tf.Tensor, resident: Any) -> tf.Tensor:
         """One step on one replica; returns the metrics of the global batch: float32 [4]."""
-        context = tf.distribute.get_replica_context()
-        # Ids count over all hosts, and every host has as many replicas.
-        replica = int(tf.get_static_value(context.replica_id_in_sync_group)) % len(self._compute)
+        replica = replica_here(len(self._compute))
         if self._before is not None:
             batch, resident = self._run_before(self._before, batch, resident), None
         extra = () if resident is None else (resident,)
@@ -184,7 +201,7 @@ class TrainStep:
             return self._whole[0](batch, step, *extra)
         packed = self._compute[replica](batch, *extra)
         # One reduction of one vector: its latency is paid once a step, not once a variable.
-        packed = [context.all_reduce(tf.distribute.ReduceOp.SUM, vector) for vector in packed]
+        packed = self._reduce(tf.distribute.get_replica_context(), packed)
         return self._update[replica](packed, step)
 
     def _run_before(self, transform: Transform, batch: Batch, resident: Any) -> Batch:
@@ -194,6 +211,8 @@ class TrainStep:
 
     def _key(self, batch: Batch) -> tf.Tensor:
         """What keys the randomness of a batch: int64 [2], (seed of the run, epoch)."""
+        if self._seed is None:
+            return tf.stack([batch.epoch // 2**_EPOCH_BITS, batch.epoch % 2**_EPOCH_BITS])
         return tf.stack([tf.constant(self._seed, tf.int64), batch.epoch])
 
     # The three functions below are what XLA compiles. `local` gives this replica's variables.
@@ -206,9 +225,10 @@ class TrainStep:
         gradients, statistics, metrics = self._gradients(local, batch, *resident)
         # The mean of the replicas' statistics is a sum of shares, so one reduction serves all.
         shares = [value / self._replicas for value in statistics]
-        dtype = gradients[0].dtype
+        # A benchmark may leave the gradients out.
+        dtype = gradients[0].dtype if gradients else metrics.dtype
         rest = [tf.cast(metrics, dtype), *shares]
-        if self._reduce_dtype == "float32":
+        if self._reduce_dtype == "float32" or not gradients:
             return [_pack([*rest, *gradients])]
         # Counts and running averages would lose what they gain in a step to so short a mantissa.
         return [_pack(rest), tf.cast(_pack(gradients), self._reduce_dtype)]

@@ -102,7 +102,7 @@ class Training:
     Attributes:
         phases: what is trained, in order.
         steps: the compiled steps so far, by `Phase.program`.
-        evaluators: the compiled evaluators so far, by image size.
+        evaluators: the compiled evaluators so far, by image size and views of an image.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Training:
         self.progress = Progress(steps_per_epoch=prepared.steps_per_epoch)
         self.seconds_before: dict[str, float] = {}
         self.phases = plan(config, prepared)
-        self.evaluators: dict[int, Evaluator] = {}
+        self.evaluators: dict[tuple[int, str], Evaluator] = {}
         self.steps: dict[tuple[Any, ...], TrainStep] = {}
         self.event_log = EventLog(run.tensorboard_path)
         # One worker's trace tells of all.
@@ -175,24 +175,26 @@ class Training:
         for phase in self.phases:
             if self.progress.step < phase.last_step:
                 self._run_phase(phase)
-        return self._finish(self._evaluator(self.phases[-1]))
+        return self._finish(self._evaluator(self.phases[-1], self.config.test_time_augmentation))
 
-    def _evaluator(self, phase: Phase) -> Evaluator:
-        """The evaluator at the image size of `phase`: compiled once for each size."""
-        size = phase.config.image_size
-        if size not in self.evaluators:
-            self.evaluators[size] = self._make_evaluator(
+    def _evaluator(self, phase: Phase, views: str = "none") -> Evaluator:
+        """The evaluator at the image size of `phase`: compiled once for each size and `views`."""
+        key = phase.config.image_size, views
+        if key not in self.evaluators:
+            self.evaluators[key] = self._make_evaluator(
                 self.prepared.model,
                 phase.transforms.for_evaluation,
                 self.prepared.state.averages,
+                views,
             )
-        return self.evaluators[size]
+        return self.evaluators[key]
 
     def _make_evaluator(
         self,
         model: keras.Model,
         preprocess: Callable[[tf.Tensor], tf.Tensor],
         weights: Sequence[tf.Variable],
+        views: str = "none",
     ) -> Evaluator:
         return Evaluator(
             model=model,
@@ -202,6 +204,7 @@ class Training:
             # Parts fit into memory where the whole might not.
             global_batch_size=self.config.global_batch_size // self.config.optimizer.accumulate,
             label_smoothing=self.config.optimizer.label_smoothing,
+            views=views,
             weights=weights,
             hosted=self.prepared.runtime.hosted,
         )
@@ -378,6 +381,7 @@ class Training:
             "recipe": self.config.recipe,
             "test_accuracy": test.accuracy,
             "test_loss": test.loss,
+            "test_time_augmentation": self.config.test_time_augmentation,
             "validation_accuracy": epochs[-1]["validation_accuracy"],
             "best_epoch": progress.best_epoch,
             "train_accuracy": epochs[-1]["accuracy"],

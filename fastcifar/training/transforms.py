@@ -88,6 +88,7 @@ def make(
             num_classes=num_classes,
             resize_method=method,
             dtype=dtype,
+            form=data.augment_form,
         )
 
     def evaluation(images: tf.Tensor) -> tf.Tensor:

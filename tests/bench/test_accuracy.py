@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +15,7 @@ from fastcifar.errors import ConfigError
 from fastcifar.training.trainer import train
 from tests.bench.handles import Canned, Local
 from tests.bench.subjects import CONFIG, Rows
+from tests.training.small_run import small
 
 PHASE = dataclasses.replace(CONFIG.phases[0], epochs=2, augment="flip-crop", schedule="constant")
 RUNS = dataclasses.replace(CONFIG, phases=(PHASE,), seed=5)
@@ -44,6 +46,51 @@ def test_another_seed_is_the_run_of_that_seed(tmp_path):
     later = after.run(6, tmp_path / "b")
     alone = SeededRuns(RUNS).run(6, tmp_path / "c")
     assert later["weights_sha256"] == alone["weights_sha256"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images that no seed chooses: 24 of each of two classes to train on."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        for name in ("a", "b"):
+            place = tmp_path / "images" / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(place / f"{number}.png")
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("cache", ["memory", "off"])
+def test_the_run_of_any_seed_is_that_of_train_with_dropout(tmp_path, folder, cache):
+    """Through a head that trains on cached features, whose batches hold no images."""
+    config = small(
+        seed=5,
+        data={
+            "source": "image_folder",
+            "data_path": str(folder),
+            "validation_fraction": 0.0,
+            "feature_cache": cache,
+        },
+        model={"dropout": 0.5},
+        phase={"epochs": 1},
+    )
+    head = dataclasses.replace(config.phases[0], trainable="head", name="head")
+    config = dataclasses.replace(config, phases=(head, config.phases[0]))
+    runs = SeededRuns(config)
+    found = [runs.run(seed, tmp_path / f"run {seed}") for seed in (5, 6)]
+    assert {step.traces for step in runs._steps.values()} == {1}
+    trained = train(dataclasses.replace(config, seed=6), str(tmp_path / "train"))
+    assert found[1]["weights_sha256"] == trained["weights_sha256"]
+    assert found[0]["weights_sha256"] != trained["weights_sha256"]
+
+
+def test_features_that_do_not_fit_are_refused_before_a_run():
+    config = small(data={"feature_cache": "memory", "memory_budget": "1kB"})
+    phase = dataclasses.replace(config.phases[0], trainable="head")
+    with pytest.raises(ConfigError, match="feature-cache memory needs"):
+        SeededRuns(dataclasses.replace(config, phases=(phase,)))
 
 
 @pytest.mark.usefixtures("tiny_network")

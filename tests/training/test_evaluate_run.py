@@ -6,6 +6,7 @@ import pytest
 
 from fastcifar.cli import main
 from fastcifar.errors import RunDirError, SourceError
+from fastcifar.evaluation.evaluate import Evaluator
 from fastcifar.rundir import RunDir
 from fastcifar.training.evaluate_run import evaluate_run
 from fastcifar.training.trainer import train
@@ -71,3 +72,31 @@ def test_a_smaller_source_can_be_evaluated(run):
     fewer = dataclasses.replace(config, data=dataclasses.replace(config.data, limit_test=20))
     evaluation, _ = evaluate_run(folder, fewer)
     assert evaluation.confusion.sum() == 20
+
+
+def test_views_are_for_the_test_reading_alone(run, tmp_path, capsys, monkeypatch):
+    _, without = run
+    config = small(phase={"epochs": 2}, test_time_augmentation="flip-shift")
+    looked = set()
+    call = Evaluator.__call__
+
+    def watched(self, split):
+        looked.add((self._views, len(split)))
+        return call(self, split)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Evaluator, "__call__", watched)
+        summary = train(config, str(tmp_path / "run"))
+    assert looked == {("none", 13), ("flip-shift", 25)}  # validation images, test images
+    assert summary["test_time_augmentation"] == "flip-shift"
+    assert without["test_time_augmentation"] == "none"
+    # The same training with the same validation; another look at the test images.
+    assert summary["weights_sha256"] == without["weights_sha256"]
+    assert summary["validation_accuracy"] == without["validation_accuracy"]
+    assert summary["test_loss"] != without["test_loss"]
+    by_hand, _ = evaluate_run(str(tmp_path / "run"), config, views="flip-shift")
+    assert summary["test_loss"] == pytest.approx(by_hand.loss, rel=1e-6)
+    # What evaluates the run later looks at them in the same way, unless it is told otherwise.
+    for arguments, expected in (([], summary), (["--test-time-augmentation", "none"], without)):
+        assert main(["evaluate", str(tmp_path / "run"), *arguments]) == 0
+        assert f"test loss {expected['test_loss']:.4f}" in capsys.readouterr().out
