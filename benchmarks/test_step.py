@@ -6,7 +6,7 @@ from fastcifar.bench import prefixes
 from fastcifar.bench.subject import end_to_end, finite
 
 
-@pytest.mark.parametrize("name", prefixes.PREFIXES)
+@pytest.mark.parametrize("name", prefixes.names(replicas=1))
 def test_a_prefix_of_the_step(benchmark, subject, name):
     driver = prefixes.build(subject, name)
     driver.run()  # traces

@@ -14,11 +14,30 @@ import tensorflow as tf
 TRAINING_FACTOR = 3
 
 
-def forward_flops(model: keras.Model, image_shape: tuple[int, int, int]) -> int:
-    """Count the floating-point operations of one image's forward pass.
+@dataclass(frozen=True)
+class Work:
+    """What the convolutions and matrix products of a forward pass are, for one image.
 
-    Two for each multiply-add of the convolutions and matrix products of the traced graph; what is
-    elementwise is left out, as is usual (K. He et al., 2015, table 1 counts multiply-adds).
+    What is elementwise is left out, as is usual (K. He et al., 2015, table 1 counts multiply-adds).
+
+    Attributes:
+        flops: floating-point operations, two for each multiply-add.
+        activations: numbers read and written, each layer's inputs and outputs once.
+        weights: numbers read, once for however many images.
+    """
+
+    flops: int
+    activations: int
+    weights: int
+
+
+def forward_flops(model: keras.Model, image_shape: tuple[int, int, int]) -> int:
+    """Count the floating-point operations of one image's forward pass; see `forward_work`."""
+    return forward_work(model, image_shape).flops
+
+
+def forward_work(model: keras.Model, image_shape: tuple[int, int, int]) -> Work:
+    """Count what one image's forward pass asks for, in the traced graph.
 
     Args:
         model: images [B, H, W, 3] -> logits.
@@ -27,16 +46,21 @@ def forward_flops(model: keras.Model, image_shape: tuple[int, int, int]) -> int:
     traced = tf.function(lambda images: model(images, training=False), autograph=False)
     spec = tf.TensorSpec([1, *image_shape], model.compute_dtype)
     graph = traced.get_concrete_function(spec).graph
-    total = 0
+    flops = activations = weights = 0
     for operation in graph.get_operations():
         if operation.type == "Conv2D":
-            height, width, channels, _ = operation.inputs[1].shape
-            outputs = operation.outputs[0].shape.num_elements()
-            total += 2 * outputs * height * width * channels
+            height, width, inner, _ = operation.inputs[1].shape
+            each = height * width * inner
         elif operation.type == "MatMul":
-            inner = operation.inputs[0].shape[0 if operation.get_attr("transpose_a") else 1]
-            total += 2 * operation.outputs[0].shape.num_elements() * inner
-    return total
+            each = operation.inputs[0].shape[0 if operation.get_attr("transpose_a") else 1]
+        else:
+            continue
+        read, kernel = (tensor.shape.num_elements() for tensor in operation.inputs)
+        written = operation.outputs[0].shape.num_elements()
+        flops += 2 * written * each
+        activations += read + written
+        weights += kernel
+    return Work(flops, activations, weights)
 
 
 @dataclass(frozen=True)

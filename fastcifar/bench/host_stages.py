@@ -10,21 +10,46 @@ from fastcifar.bench import subject as subjects
 from fastcifar.bench.measure import Contender, seconds_of
 from fastcifar.bench.pipelines import consumer
 from fastcifar.bench.record import OK
+from fastcifar.bench.stage_names import DECODE, READ
 from fastcifar.bench.subject import Subject
+from fastcifar.config import DataConfig
 from fastcifar.data.pipeline import batches_ahead
+from fastcifar.data.records import RecordSplit
+from fastcifar.data.split import Examples
 from fastcifar.training.phase import host_batches
 
 
-def input_contender(name: str, subject: Subject, share: float, *, transformed: bool) -> Contender:
+def paid_each_step(data: DataConfig, split: Examples) -> str | None:
+    """The stage of `read` and `decode` that every step pays; None where images lie decoded.
+
+    Args:
+        data: says how images are kept.
+        split: the training images, in memory or on disk.
+    """
+    if data.order != "permutation" or data.cache == "device":
+        return None  # both hold decoded images in memory, whatever else is asked for
+    if isinstance(split, RecordSplit) or data.cache == "disk":
+        return READ
+    return DECODE if data.cache == "none" else None
+
+
+def input_contender(
+    name: str, subject: Subject, share: float, *, images: bool = True, transformed: bool = True
+) -> Contender:
     """The host's pipeline, consumed as fast as it delivers.
 
     Args:
         name: of the contender.
         subject: what is measured.
         share: of the seconds of a piece.
+        images: with the images, or with nothing but their places in the set.
         transformed: with what the host does to the images, or without.
     """
-    phase = subject.phase
+    phase, config = subject.phase, subject.config
+    if not images:
+        # What is kept on the device is fetched there: the host delivers places.
+        data = dataclasses.replace(config.data, cache="device", transfer="uint8")
+        config = dataclasses.replace(config, data=data)
     if not transformed:
         phase = dataclasses.replace(
             phase, transforms=dataclasses.replace(phase.transforms, on_host=None)
@@ -38,7 +63,7 @@ def input_contender(name: str, subject: Subject, share: float, *, transformed: b
         return batches * per_batch
 
     with tf.device("CPU:0"):
-        iterator = iter(host_batches(subject.config, subject.prepared, phase, 0))
+        iterator = iter(host_batches(config, subject.prepared, phase, 0))
         consume = consumer()
 
     def drain() -> None:

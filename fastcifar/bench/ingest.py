@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from fastcifar.bench.measure import Contender
+from fastcifar.bench.stage_names import CACHE, DECODE, INGEST, READ
 from fastcifar.config import DataConfig
 from fastcifar.data.sources.decoding import UnreadableImage, decode, measure
 from fastcifar.data.storage import empty_images
 
-READ, DECODE, CACHE = "read", "decode", "cache"
-STAGES = (READ, DECODE, CACHE)
 _SAMPLE = 1000
 
 
@@ -33,7 +32,7 @@ def contenders(data: DataConfig, image_size: int) -> list[Contender]:
         drawn = data.source == "synthetic"
         why = "its images are drawn, not read" if drawn else "its source reads and decodes in one"
         return [
-            Contender(name, lambda: 0.0, check=lambda: f"not applicable: {why}") for name in STAGES
+            Contender(name, lambda: 0.0, check=lambda: f"not applicable: {why}") for name in INGEST
         ]
     paths = _sample(Path(str(data.data_path)).expanduser())
     kept = empty_images((len(paths), image_size, image_size, 3))

@@ -17,7 +17,7 @@ from typing import Any
 from fastcifar import config_file
 from fastcifar.bench import measure
 from fastcifar.bench.measure import Clock, Contender, Lap
-from fastcifar.bench.processes.row_process import Handle, Start
+from fastcifar.bench.processes.row_process import Handle, Processes, Start
 from fastcifar.bench.record import OK, Estimate, Row
 from fastcifar.bench.rungs import NAIVE, RUNGS, Rung, Variant, naive
 from fastcifar.bench.statistics import spread
@@ -27,6 +27,8 @@ from fastcifar.errors import ConfigError
 BEST, STEP = "best", "step"
 KEPT, SAME, DROPPED = "kept", "no difference", "dropped"
 _FLOAT32_BYTES = 4
+# What a large GPU keeps up in a network like this one; the arithmetic says that it assumes so.
+_SUSTAINED_FLOPS_PER_S = 200e12
 # Shorter pieces, more rounds: a rung has ten seconds.
 _SHARE = 0.5
 _LOSES = 0.9
@@ -84,20 +86,18 @@ def measure_ladder(
     Raises:
         UserError: for a mistake in the configuration.
     """
-    ladder = _Ladder(plan, put, start, clock)
-    try:
-        ladder.climb(naive(config))
-    finally:
-        ladder.close()
+    with Processes(start) as processes:
+        _Ladder(plan, put, processes, clock).climb(naive(config))
 
 
 class _Ladder:
-    def __init__(self, plan: LadderPlan, put: Callable[..., None], start: Start, clock: Clock):
+    def __init__(
+        self, plan: LadderPlan, put: Callable[..., None], processes: Processes, clock: Clock
+    ):
         self._plan = plan
         self._clock = clock
         self._put = put
-        self._start = start
-        self._open: list[_Climber] = []
+        self._processes = processes
         # Rounds of each rung, and of the end.
         self._seconds = plan.seconds / (len(plan.rungs) + 1)
         self._factor = 1.0  # of the best so far over the naive way, by the ratios of the rungs
@@ -115,13 +115,8 @@ class _Ladder:
             best = self._try(rung, best, bottom)
         self._finish(bottom, best)
 
-    def close(self) -> None:
-        for climber in self._open:
-            climber.process.close()
-
     def _open_climber(self, name: str, variant: Variant) -> _Climber:
-        climber = _Climber(name, variant, self._start(name))
-        self._open.append(climber)
+        climber = _Climber(name, variant, self._processes.start(name))
         built = climber.process.ask(
             "prepare",
             config=config_file.to_dict(variant.config),
@@ -141,7 +136,7 @@ class _Ladder:
             candidate = self._open_climber(rung.name, variant)
         except Exception as error:
             self._put(Row(rung.name, error=measure.describe(error)))
-            self._release(self._open[-1], best, bottom)
+            self._processes.close(rung.name)
             return best
         if rung.field == "precision" and candidate.ready["precision"] == best.ready["precision"]:
             why = f"this device computes {best.ready['precision']} natively"
@@ -164,7 +159,7 @@ class _Ladder:
 
     def _release(self, climber: _Climber, *kept: _Climber) -> None:
         if climber not in kept:
-            climber.process.close()
+            self._processes.close(climber.name)
 
     def _rows(self, laps: dict[str, Lap], best: _Climber, candidate: _Climber) -> list[Row]:
         made = []
@@ -196,6 +191,8 @@ class _Ladder:
         """The best against the naive way, and against its own step."""
         if best.ready["check"] != OK:
             return
+        if not self._built["gpus"]:
+            self._built |= best.process.ask("arithmetic", peak_seconds=0.1)
         top = best.contender(BEST)
         others = [] if best is bottom else [bottom.contender()]
 
@@ -239,7 +236,8 @@ def words(best: Row, variant: Variant, built: dict[str, Any]) -> str:
     Args:
         best: the row of the best configuration, with its ratios.
         variant: the configuration.
-        built: of the machine: its `gpus`.
+        built: of the machine its `gpus`; where it has none, `flops_per_image` of a training step
+            and `image_bytes` of an image in uint8.
     """
     found = []
     if NAIVE in best.ratios:
@@ -255,10 +253,13 @@ def words(best: Row, variant: Variant, built: dict[str, Any]) -> str:
     if not built["gpus"]:
         size = variant.config.phases[0].image_size
         floats = size * size * 3 * _FLOAT32_BYTES
-        stored = built["image_bytes"]
+        stored, flops = built["image_bytes"], built["flops_per_image"]
+        rate = _SUSTAINED_FLOPS_PER_S / flops
         found.append(
-            f"By arithmetic, not measured: on a GPU an image that is augmented and resized on the "
-            f"host crosses the bus as {floats:,} bytes in float32, one that is not as {stored:,} "
-            f"in uint8, {stored / floats:.1%} of it."
+            f"By arithmetic, not measured: a training step is {flops / 1e9:.3g} GFLOP an image, so "
+            f"a GPU that sustains {_SUSTAINED_FLOPS_PER_S / 1e12:.0f} TFLOP/s trains {rate:,.0f} "
+            f"images/s. Augmented and resized on the host they cross the bus as {floats:,} bytes "
+            f"each in float32, {rate * floats / 1e9:.3g} GB/s; as they are kept, in uint8, as "
+            f"{stored:,} bytes, {rate * stored / 1e9:.3g} GB/s."
         )
     return " ".join(found)

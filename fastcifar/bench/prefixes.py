@@ -1,4 +1,4 @@
-"""Growing prefixes of the step that trains, each on a batch held on the device."""
+"""Growing prefixes of the step that trains, each on a batch held on the devices."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ import dataclasses
 from typing import Any
 
 from fastcifar.bench import stand_ins
+from fastcifar.bench.stage_names import AUGMENT, BACKWARD, DISPATCH, FORWARD, REDUCE, RESIZE, STEP
 from fastcifar.bench.subject import Driver, Subject, hold, resident
 from fastcifar.training import transforms
 from fastcifar.training.phase import build_step
+from fastcifar.training.step import add_up
 
-DISPATCH, RESIZE, AUGMENT = "dispatch", "resize", "augment"
-FORWARD, BACKWARD, STEP = "forward", "backward", "step"
-# Each adds one stage to the one before; what the last one adds is the update.
-PREFIXES = (DISPATCH, RESIZE, AUGMENT, FORWARD, BACKWARD, STEP)
+_TAKEN_OUT = {
+    DISPATCH: stand_ins.without_network,
+    RESIZE: stand_ins.without_network,
+    AUGMENT: stand_ins.without_network,
+    FORWARD: stand_ins.without_backward,
+    BACKWARD: stand_ins.without_update,
+    REDUCE: stand_ins.without_update,
+}
+
+
+def names(replicas: int) -> tuple[str, ...]:
+    """The prefixes by the stage that each adds to the one before; the last one adds the update."""
+    # One replica has nothing to reduce.
+    between = (REDUCE,) if replicas > 1 else ()
+    return (DISPATCH, RESIZE, AUGMENT, FORWARD, BACKWARD, *between, STEP)
 
 
 def build(subject: Subject, name: str) -> Driver:
-    """Return what runs the prefix that ends with `name` (one of `PREFIXES`).
-
-    Raises:
-        ValueError: on several replicas, where only the whole step can be measured.
-    """
+    """Return what runs the prefix that ends with `name`, one of `names`."""
     if name == STEP:
         return resident(subject)
-    if subject.prepared.runtime.replicas > 1:
-        raise ValueError("prefixes of the step are measured on one replica")
-    prepared = {
-        DISPATCH: stand_ins.without_network,
-        RESIZE: stand_ins.without_network,
-        AUGMENT: stand_ins.without_network,
-        FORWARD: stand_ins.without_backward,
-        BACKWARD: stand_ins.without_update,
-    }[name](subject.prepared)
+    prepared = _TAKEN_OUT[name](subject.prepared)
     made = subject.phase.transforms
     if name == DISPATCH:
         made = dataclasses.replace(made, before_program=None, on_device=_nothing)
@@ -41,8 +42,11 @@ def build(subject: Subject, name: str) -> Driver:
     # What the host does, it does for all prefixes: they differ in the device's part.
     made = dataclasses.replace(made, on_host=subject.phase.transforms.on_host)
     phase = dataclasses.replace(subject.phase, transforms=made)
+    reduce = add_up if name == REDUCE else stand_ins.without_reduction
+    step = build_step(subject.config, prepared, phase, reduce=reduce)
     # The batch is that of the real pipeline, whatever is left out of the step.
-    return Driver(subject, build_step(subject.config, prepared, phase), hold(subject))
+    counted = 1.0 if name == REDUCE else 1 / subject.prepared.runtime.replicas
+    return Driver(subject, step, hold(subject), counted)
 
 
 def _nothing(images: Any, labels: Any, seed: Any, positions: Any) -> tuple[Any, Any]:

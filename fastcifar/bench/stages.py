@@ -1,12 +1,7 @@
 """`fastcifar bench stages`: where the time of a training step goes.
 
-    read, decode, cache   once a run: a file's bytes, its pixels, their place in memory
-    order                 the host's pipeline alone: positions, gather, batch
-    transfer              a batch from the host to the device
-    dispatch              a step that computes nothing: call, loop, metrics
-    resize, augment, forward, backward, reduce, update
-    step                  the whole step on a batch that lies on the device
-    end_to_end            the real pipeline into the real step
+The stages are those of `fastcifar.bench.stage_names`. `read`, `decode` and `cache` are paid once a
+run, before training; where images stay encoded or on disk, `decode` or `read` is paid each step.
 
 All share one process and take turns. The stages of the device are differences of growing prefixes
 of the real step (`fastcifar.bench.prefixes`): the median over the rounds of the difference of two
@@ -15,96 +10,155 @@ prefixes in the same round.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastcifar import environment, runtime
-from fastcifar.bench import compute, host_stages, ingest, measure, prefixes
+from fastcifar.bench import arithmetic, host_stages, ingest, measure, prefixes
+from fastcifar.bench.arithmetic import Arithmetic
 from fastcifar.bench.measure import Contender, Lap
 from fastcifar.bench.record import Estimate, Row
+from fastcifar.bench.stage_names import (
+    AUGMENT,
+    BACKWARD,
+    CACHE,
+    DECODE,
+    DEVICE,
+    EACH_STEP,
+    END_TO_END,
+    FORWARD,
+    INGEST,
+    ONCE,
+    ORDER,
+    READ,
+    REDUCE,
+    RESIZE,
+    STAGES,
+    STEP,
+    TRANSFER,
+    UPDATE,
+)
 from fastcifar.bench.statistics import spread
 from fastcifar.bench.subject import Driver, Subject, end_to_end, finite
 from fastcifar.bench.verdict import judge
 from fastcifar.config import RunConfig
 from fastcifar.training.preparation import Prepared
 
-ORDER, TRANSFER, REDUCE, UPDATE, END_TO_END = "order", "transfer", "reduce", "update", "end_to_end"
-STAGES = (
-    *ingest.STAGES,
-    *(ORDER, TRANSFER),
-    *prefixes.PREFIXES[:-1],
-    *(REDUCE, UPDATE, prefixes.STEP, END_TO_END),
-)
-# Stage -> the two contenders whose difference it is. All other stages are contenders themselves.
-_DIFFERENCES = {
-    ingest.DECODE: (ingest.DECODE, ingest.READ),
-    ingest.CACHE: (ingest.CACHE, ingest.DECODE),
-    UPDATE: (prefixes.STEP, prefixes.BACKWARD),
-    **{
-        stage: (stage, before)
-        for before, stage in zip(prefixes.PREFIXES, prefixes.PREFIXES[1:-1], strict=False)
-    },
-}
-# The host's pipeline with what it does to the images, where it does something.
-_INPUT = "input"
+# The host's pipeline with its images, where `order` is measured without them; and with what it does
+# to them, where it does something.
+_IMAGES, _INPUT = "images", "input"
 # The pieces of what takes microseconds need not last as long as those of a step.
 _SHORT = 0.25
 
 
 @dataclass(frozen=True)
 class StagesPlan:
-    """How long to measure.
+    """What to measure, and how long.
 
     Attributes:
+        stages: which; those that these are differences of are measured too.
         seconds: for all rounds together, start-up apart.
         rounds: at most this many.
         peak_seconds: for each of the two peaks of the device.
     """
 
+    stages: Sequence[str] = STAGES
     seconds: float = 90.0
     rounds: int | None = None
     peak_seconds: float = 1.0
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What of a run decides how its stages come about.
+
+    Attributes:
+        replicas: devices taking part.
+        on_host: which of `resize` and `augment` the host does; augmenting there is one resampling.
+        each_step: which of `read` and `decode` is paid in every step; None where images lie decoded
+            in memory.
+    """
+
+    replicas: int = 1
+    on_host: frozenset[str] = field(default_factory=frozenset)
+    each_step: str | None = None
+
+    @classmethod
+    def of(cls, subject: Subject) -> Layout:
+        """The layout of a run."""
+        data = subject.config.data
+        on_host = {AUGMENT} if data.augment_on == "host" else set()
+        if not on_host and data.resize_on == "host":
+            on_host = {RESIZE}
+        each_step = host_stages.paid_each_step(data, subject.prepared.splits.train)
+        return cls(subject.prepared.runtime.replicas, frozenset(on_host), each_step)
+
+    def parts(self, stage: str) -> tuple[str, ...]:
+        """The contender that a stage is, or the two whose difference it is."""
+        if stage == self.each_step:
+            return _IMAGES, ORDER
+        if stage == UPDATE:
+            return STEP, prefixes.names(self.replicas)[-2]
+        before = {CACHE: DECODE, DECODE: READ}
+        grown = prefixes.names(self.replicas)
+        before |= dict(zip(grown[1:-1], grown, strict=False))
+        return (stage, before[stage]) if stage in before else (stage,)
+
+
 def measure_stages(
     config: RunConfig, prepared: Prepared, plan: StagesPlan, put: Callable[..., None]
 ) -> None:
-    """Measure the stages of the first phase; `put(*rows)` receives all rows after every round."""
+    """Measure stages of the first phase; `put(*rows)` receives all rows after every round."""
     subject = Subject.of(config, prepared)
-    facts = _facts(subject, plan)
+    layout = Layout.of(subject)
+    device = arithmetic.of(subject, plan.peak_seconds)
 
     def report(laps: dict[str, Lap]) -> None:
-        put(*rows(laps, subject, facts))
+        put(*rows(laps, layout, device, plan.stages, prepared.runtime.precision))
 
     measure.interleave(
-        contenders(subject), seconds=plan.seconds, rounds=plan.rounds, after_round=report
+        contenders(subject, layout, plan.stages),
+        seconds=plan.seconds,
+        rounds=plan.rounds,
+        after_round=report,
     )
 
 
-def contenders(subject: Subject) -> list[Contender]:
-    """What takes turns, in the order of the table."""
+def contenders(subject: Subject, layout: Layout, stages: Sequence[str] = STAGES) -> list[Contender]:
+    """What takes turns for `stages`, in the order of the table."""
+    needed = {part for stage in stages for part in layout.parts(stage)}
+    transforms = bool(layout.on_host & set(stages))
+    if transforms:
+        needed |= {_INPUT, ORDER, *([_IMAGES] if layout.each_step else [])}
     height, _, _ = subject.prepared.splits.train.image_shape
-    found = ingest.contenders(subject.config.data, height)
-    found.append(host_stages.input_contender(ORDER, subject, _SHORT, transformed=False))
-    if subject.phase.transforms.on_host is not None:
-        found.append(host_stages.input_contender(_INPUT, subject, _SHORT, transformed=True))
-    found.append(host_stages.transfer_contender(TRANSFER, subject, _SHORT))
-    for name in prefixes.PREFIXES:
-        long = name in (prefixes.FORWARD, prefixes.BACKWARD, prefixes.STEP)
-        found.append(_device_contender(name, subject, 1.0 if long else _SHORT))
-    found.append(_end_to_end_contender(subject))
+    found = []
+    if needed & set(INGEST):
+        found += [c for c in ingest.contenders(subject.config.data, height) if c.name in needed]
+    for name, made in {
+        ORDER: lambda: host_stages.input_contender(
+            ORDER, subject, _SHORT, images=layout.each_step is None, transformed=False
+        ),
+        _IMAGES: lambda: host_stages.input_contender(_IMAGES, subject, _SHORT, transformed=False),
+        _INPUT: lambda: host_stages.input_contender(_INPUT, subject, _SHORT),
+        TRANSFER: lambda: host_stages.transfer_contender(TRANSFER, subject, _SHORT),
+    }.items():
+        if name in needed:
+            found.append(made())
+    for name in prefixes.names(layout.replicas):
+        if name in needed:
+            long = name in (FORWARD, BACKWARD, REDUCE, STEP)
+            found.append(_device_contender(name, subject, 1.0 if long else _SHORT))
+    if END_TO_END in needed:
+        found.append(_end_to_end_contender(subject))
     return found
 
 
 def _device_contender(name: str, subject: Subject, share: float) -> Contender:
-    several = subject.prepared.runtime.replicas > 1 and name != prefixes.STEP
     driver: Driver | None = None
 
     def check() -> str:
         nonlocal driver
-        if several:
-            return "not applicable: prefixes of the step are measured on one replica"
         driver = prefixes.build(subject, name)
         driver.calibrate(share)
         return finite(driver)
@@ -126,61 +180,53 @@ def _end_to_end_contender(subject: Subject) -> Contender:
     return Contender(END_TO_END, driver.run, check=check, before=driver.drain)
 
 
-def _facts(subject: Subject, plan: StagesPlan) -> dict[str, float]:
-    """FLOPs of an image and the peaks of the device."""
-    chosen = subject.prepared.runtime
-    peak = compute.measure_peak(
-        chosen.compute_dtype, on_gpu=bool(chosen.gpus), seconds=plan.peak_seconds
-    )
-    return {
-        "forward_flops": float(compute.forward_flops(subject.prepared.model, subject.image_shape)),
-        "peak_flops_per_s": peak.flops_per_s,
-        "peak_bytes_per_s": peak.bytes_per_s,
-    }
+def rows(
+    laps: dict[str, Lap],
+    layout: Layout,
+    device: Arithmetic,
+    stages: Sequence[str] = STAGES,
+    precision: str = "float32",
+) -> list[Row]:
+    """Make the rows of `stages` from what is known so far.
+
+    Args:
+        laps: of the contenders.
+        layout: of the run.
+        device: what a step asks of the device, and what that can give.
+        stages: in the order of the table.
+        precision: of the run.
+    """
+    made = [
+        Row(REDUCE, check="not applicable: one replica")
+        if name == REDUCE and layout.replicas == 1
+        else _row(name, laps, layout)
+        for name in stages
+    ]
+    return _finish(made, laps, layout, device, precision)
 
 
-def rows(laps: dict[str, Lap], subject: Subject, facts: dict[str, float]) -> list[Row]:
-    """Make the rows of all stages from what is known so far."""
-    on_host = _on_host(subject)
-    made = []
-    for name in STAGES:
-        if name == REDUCE:
-            several = subject.prepared.runtime.replicas > 1
-            why = "part of the step on several replicas" if several else "one replica"
-            made.append(Row(REDUCE, check=f"not applicable: {why}"))
-            continue
-        seconds = _seconds(laps, name)
-        if name in on_host and seconds is not None and _INPUT in laps:
-            host = _difference(laps, _INPUT, ORDER)
-            seconds = [a + b for a, b in zip(seconds, host or [], strict=False)]
-        made.append(_row(name, laps, seconds, "host" if name in on_host else None))
-    return _finish(made, laps, facts, on_host, subject.prepared.runtime.precision)
-
-
-def _on_host(subject: Subject) -> frozenset[str]:
-    """Which of `resize` and `augment` the host does; augmenting there is one resampling."""
-    data = subject.config.data
-    if data.augment_on == "host":
-        return frozenset({prefixes.AUGMENT})
-    return frozenset({prefixes.RESIZE} if data.resize_on == "host" else ())
-
-
-def _seconds(laps: dict[str, Lap], stage: str) -> list[float] | None:
+def _seconds(laps: dict[str, Lap], stage: str, layout: Layout) -> list[float] | None:
     """Seconds per image of a stage in each round, or None where it has none."""
-    if stage in _DIFFERENCES:
-        return _difference(laps, *_DIFFERENCES[stage])
-    return laps[stage].seconds_per_image if laps[stage].running else None
-
-
-def _difference(laps: dict[str, Lap], of: str, less: str) -> list[float] | None:
-    one, other = laps[of], laps[less]
-    if not (one.running and other.running):
+    parts = [laps[part] for part in layout.parts(stage)]
+    if not all(lap.running for lap in parts):
         return None
-    return [a - b for a, b in zip(one.seconds_per_image, other.seconds_per_image, strict=True)]
+    seconds = parts[0].seconds_per_image
+    if len(parts) == 2:
+        seconds = _less(seconds, parts[1].seconds_per_image)
+    if stage in layout.on_host:
+        without = laps[_IMAGES if layout.each_step else ORDER]
+        host = _less(laps[_INPUT].seconds_per_image, without.seconds_per_image)
+        seconds = [a + b for a, b in zip(seconds, host, strict=False)]
+    return seconds
 
 
-def _row(name: str, laps: dict[str, Lap], seconds: list[float] | None, where: str | None) -> Row:
-    parts = [laps[part] for part in _DIFFERENCES.get(name, (name,))]
+def _less(seconds: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(seconds, others, strict=True)]
+
+
+def _row(name: str, laps: dict[str, Lap], layout: Layout) -> Row:
+    parts = [laps[part] for part in layout.parts(name)]
+    seconds = _seconds(laps, name, layout)
     if seconds is None:
         broken = next(lap for lap in parts if not lap.running)
         return Row(name, check=broken.check, error=broken.error)
@@ -195,56 +241,56 @@ def _row(name: str, laps: dict[str, Lap], seconds: list[float] | None, where: st
         "us_low": took.low * 1e6,
         "us_high": took.high * 1e6,
         "startup_s": parts[0].startup_s,
+        "paid": EACH_STEP if _in_steps(name, layout) else ONCE,
     }
-    if where is not None:
-        figures["where"] = where
+    if name in layout.on_host:
+        figures["where"] = "host"
     return Row(name, images_per_s=rate, figures=figures)
 
 
 def _finish(
     made: list[Row],
     laps: dict[str, Lap],
-    facts: dict[str, float],
-    on_host: frozenset[str],
+    layout: Layout,
+    device: Arithmetic,
     precision: str,
 ) -> list[Row]:
-    """Add what follows from several rows: shares, FLOPs, efficiency, verdict."""
+    """Add what follows from several rows: shares, arithmetic, efficiency, verdict."""
     times = {row.name: row.figures["us_per_image"] for row in made if row.figures}
-    step = times.get(prefixes.STEP)
-    efficiency = measure.ratio(laps, END_TO_END, prefixes.STEP)
+    step = times.get(STEP)
+    efficiency = None
+    if {STEP, END_TO_END} <= times.keys():
+        efficiency = measure.ratio(laps, END_TO_END, STEP)
     more: dict[str, dict[str, Any]] = {row.name: {} for row in made}
-    if step is not None:
-        for name in (*prefixes.PREFIXES, UPDATE, END_TO_END):
-            if name in times:
-                more[name]["share_of_step"] = times[name] / step
-    flops = {
-        prefixes.FORWARD: facts["forward_flops"],
-        prefixes.BACKWARD: facts["forward_flops"] * (compute.TRAINING_FACTOR - 1),
-        prefixes.STEP: facts["forward_flops"] * compute.TRAINING_FACTOR,
-    }
-    for name, count in flops.items():
-        if times.get(name, 0.0) > 0:
-            achieved = count / times[name] * 1e6
-            more[name] |= {
-                "flops_per_image": count,
-                "flops_per_s": achieved,
-                "utilisation": achieved / facts["peak_flops_per_s"],
-            }
-    more[prefixes.STEP] |= {name: facts[name] for name in ("peak_flops_per_s", "peak_bytes_per_s")}
-    more[END_TO_END] |= {
-        "peak_host_bytes": environment.peak_host_bytes(),
-        "peak_device_bytes": runtime.peak_device_bytes(),
-    }
+    for name in (*DEVICE, STEP, END_TO_END):
+        if step is not None and name in times:
+            more[name]["share_of_step"] = times[name] / step
+    for name, us in times.items():
+        if us > 0:
+            more[name] |= device.achieved(name, us)
+    if STEP in more:
+        more[STEP] |= device.peaks
+    if END_TO_END in more:
+        more[END_TO_END] |= {
+            "peak_host_bytes": environment.peak_host_bytes(),
+            "peak_device_bytes": runtime.peak_device_bytes(),
+        }
     if efficiency is not None:
-        more[END_TO_END]["verdict"] = judge(times, efficiency, on_host=on_host, precision=precision)
+        in_steps = {name: us for name, us in times.items() if _in_steps(name, layout)}
+        found = judge(in_steps, efficiency, on_host=layout.on_host, precision=precision)
+        more[END_TO_END] |= {"bound_by": found.stage, "verdict": found.text}
     return [
         Row(
             row.name,
             row.images_per_s,
             row.check,
             row.error,
-            {prefixes.STEP: efficiency} if row.name == END_TO_END and efficiency else {},
+            {STEP: efficiency} if row.name == END_TO_END and efficiency else {},
             row.figures | more[row.name],
         )
         for row in made
     ]
+
+
+def _in_steps(name: str, layout: Layout) -> bool:
+    return name not in INGEST or name == layout.each_step

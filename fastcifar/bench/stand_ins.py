@@ -15,8 +15,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from fastcifar.runtime import replica_devices, replica_here
 from fastcifar.training.preparation import Prepared
-from fastcifar.training.state import TrainState
+from fastcifar.training.state import TrainState, local_copy
 
 
 class Checksum:
@@ -43,8 +44,9 @@ class ForwardOnly:
     The new BatchNorm statistics are computed and stored as in training.
     """
 
-    def __init__(self, state: TrainState):
+    def __init__(self, state: TrainState, strategy: Any):
         self._state = state
+        self._strategy = strategy
 
     def stateless_call(
         self,
@@ -54,7 +56,9 @@ class ForwardOnly:
         training: bool,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """As of the network itself, whatever `parameters` are."""
-        own = [variable.read_value() for variable in self._state.trainable]
+        here = replica_here(len(replica_devices(self._strategy)))
+        local = local_copy(self._strategy, here)
+        own = [local(variable).read_value() for variable in self._state.trainable]
         return self._state.model.stateless_call(own, statistics, images, training=training)
 
 
@@ -65,20 +69,28 @@ class TakesGradients:
     all of it would cost a pass over memory that the update pays a second time.
 
     Attributes:
-        taken: float32 scalar, the sum of what was read last.
+        taken: for each replica of this host a float32 scalar: the sum of what was read last.
     """
 
     slots = ()
 
-    def __init__(self) -> None:
-        self.taken = tf.Variable(0.0, trainable=False, name="taken")
+    def __init__(self, strategy: Any) -> None:
+        self.taken = []
+        for device in replica_devices(strategy):
+            with tf.device(device):
+                self.taken.append(tf.Variable(0.0, trainable=False, name="taken"))
 
     def apply(
         self, parameters: Any, slots: Any, gradients: Sequence[tf.Tensor], **arguments: Any
     ) -> None:
         """Store a number that depends on every gradient."""
         first = [tf.cast(tf.reshape(gradient, [-1])[0], tf.float32) for gradient in gradients]
-        self.taken.assign(tf.add_n(first))
+        self.taken[replica_here(len(self.taken))].assign(tf.add_n(first))
+
+
+def without_reduction(context: Any, vectors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """In place of the reduction between replicas: each goes on with its own vectors."""
+    return list(vectors)
 
 
 def without_network(prepared: Prepared) -> Prepared:
@@ -92,13 +104,13 @@ def without_network(prepared: Prepared) -> Prepared:
 def without_backward(prepared: Prepared) -> Prepared:
     """The parts of a run with the network, without gradients and update."""
     state = _without_gradients(prepared.state)
-    state.model = ForwardOnly(prepared.state)
+    state.model = ForwardOnly(prepared.state, prepared.runtime.strategy)
     return _unscaled(prepared, state)
 
 
 def without_update(prepared: Prepared) -> Prepared:
     """The parts of a run with the network and its gradients, which nothing is updated from."""
-    optimizer: Any = TakesGradients()
+    optimizer: Any = TakesGradients(prepared.runtime.strategy)
     return dataclasses.replace(prepared, optimizer=optimizer)
 
 

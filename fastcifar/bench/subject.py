@@ -101,6 +101,8 @@ class Driver:
         subject: gives the batch size.
         step: to run.
         batches: what feeds it: an iterator of the pipeline, or a held batch.
+        counted: share of the images that the step's metrics are of: one replica's, where its
+            reduction is left out.
 
     Attributes:
         steps: of one call.
@@ -108,9 +110,10 @@ class Driver:
         last: the metrics of the last call.
     """
 
-    def __init__(self, subject: Subject, step: TrainStep, batches: Any):
+    def __init__(self, subject: Subject, step: TrainStep, batches: Any, counted: float = 1.0):
         self._step = step
         self._batches = batches
+        self._counted = counted
         self._global_batch_size = subject.config.global_batch_size
         self._steps_per_call = subject.config.runtime.steps_per_call
         # As many as are prefetched wait once more on a device that has a memory of its own.
@@ -141,9 +144,9 @@ class Driver:
         for _ in range(self.calls):
             self.last = read_metrics(self._step(self._batches, self._next, self.steps))
             self._next += self.steps
-            asked = self.steps * self._global_batch_size
+            asked = self.steps * self._global_batch_size * self._counted
             if self.last.images != asked:
-                raise WrongImages(f"a call has seen {self.last.images:,.0f} of {asked:,} images")
+                raise WrongImages(f"a call has seen {self.last.images:,.0f} of {asked:,.0f} images")
         return self.images
 
     def drain(self) -> None:

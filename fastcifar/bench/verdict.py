@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from fastcifar.bench.record import Estimate
 
@@ -11,6 +12,11 @@ EFFICIENT = 0.95
 
 # Stage -> what it is, and what to try. Those of the host first, then those of the device.
 _HOST = {
+    "read": (
+        "reading images from disk in every step",
+        "a larger --memory-budget, --cache memory, --parallel-map 4",
+    ),
+    "decode": ("decoding images in every step", "--cache memory, --parallel-map 4"),
     "order": (
         "the host's order and gathering of batches",
         "--order permutation, --cache memory or device, --parallel-map 2, --prefetch 4",
@@ -38,29 +44,45 @@ _DEVICE = {
 }
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What bounds a run.
+
+    Attributes:
+        stage: the one that does, or `compute`: the network's forward and backward pass.
+        text: what it is, by how much, and which flag to try.
+    """
+
+    stage: str
+    text: str
+
+
 def judge(
     us_per_image: Mapping[str, float],
     efficiency: Estimate,
     *,
     on_host: frozenset[str] = frozenset(),
     precision: str = "float32",
-) -> str:
+) -> Verdict:
     """Say what bounds a run.
 
     Args:
-        us_per_image: of the stages known, with `step` and `end_to_end`.
+        us_per_image: of the stages that a step pays, as far as they are known, with `step` and
+            `end_to_end`.
         efficiency: `end_to_end` over `step`.
         on_host: which of `resize` and `augment` the host does.
         precision: of the run: float32 is not the last word on hardware that knows less.
     """
     step, whole = us_per_image["step"], us_per_image["end_to_end"]
-    host = {name: us_per_image.get(name, 0.0) for name in ("order", "transfer", *sorted(on_host))}
+    names = ("read", "decode", "order", "transfer", *sorted(on_host))
+    host = {name: us_per_image.get(name, 0.0) for name in names}
     if efficiency.high < EFFICIENT:
         culprit = max(host, key=host.__getitem__)
         what, cure = _HOST[culprit]
-        return (
+        return Verdict(
+            culprit,
             f"Bound by the input: {what} ({culprit}, {host[culprit]:,.1f} µs an image) holds the "
-            f"device back, which could do {whole / step:.2f} times as much. Try {cure}."
+            f"device back, which could do {whole / step:.2f} times as much. Try {cure}.",
         )
     device = {
         name: us_per_image.get(name, 0.0)
@@ -72,7 +94,8 @@ def judge(
     what, cure = _DEVICE[culprit]
     if culprit == "compute" and precision == "float32":
         cure = f"--precision auto, {cure}"
-    return (
+    return Verdict(
+        culprit,
         f"Bound by the device: {what} ({culprit}) is {device[culprit] / step:.0%} of a step; the "
-        f"input keeps up (pipeline efficiency {efficiency.median:.2f}). Try {cure}."
+        f"input keeps up (pipeline efficiency {efficiency.median:.2f}). Try {cure}.",
     )

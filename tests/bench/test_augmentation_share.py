@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastcifar.bench import measure, prefixes
+from fastcifar.bench import measure, prefixes, stage_names
 from fastcifar.bench.augmentation.share import SharePlan, measure_share
 from tests.bench.subjects import Rows, prepared
 from tests.bench.test_measure import Clock
@@ -34,7 +34,7 @@ def test_a_share_is_time_over_time(monkeypatch):
 
     def build(subject, name):
         policy = subject.config.phases[0].augment
-        takes = {prefixes.STEP: 2.0, prefixes.AUGMENT: 0.1 if policy == "none" else 0.3}[name]
+        takes = {stage_names.STEP: 2.0, stage_names.AUGMENT: 0.1 if policy == "none" else 0.3}[name]
 
         def run():
             clock.now += takes

@@ -1,5 +1,8 @@
 """Reading, decoding and caching a folder of images."""
 
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,3 +39,42 @@ def test_sources_without_files(source, why):
     for lap in laps.values():
         assert lap.check.startswith("not applicable: ")
         assert why in lap.check
+
+
+SLEEP_S = 0.005
+
+
+def slow_read(monkeypatch):
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: time.sleep(SLEEP_S) or read(path))
+
+
+def slow_decode(monkeypatch):
+    decode = ingest.decode
+    monkeypatch.setattr(ingest, "decode", lambda *given: time.sleep(SLEEP_S) or decode(*given))
+
+
+def slow_cache(monkeypatch):
+    class Slow:
+        def __setitem__(self, row, pixels):
+            time.sleep(SLEEP_S)
+
+    monkeypatch.setattr(ingest, "empty_images", lambda shape: Slow())
+
+
+@pytest.mark.parametrize(
+    ("stage", "slow"), [("read", slow_read), ("decode", slow_decode), ("cache", slow_cache)]
+)
+def test_a_slow_stage_is_found_with_its_size(folder, monkeypatch, stage, slow):
+    data = DataConfig(source="image_folder", data_path=str(folder))
+    slow(monkeypatch)
+    laps = measure.interleave(ingest.contenders(data, 8), seconds=1, rounds=5)
+    grown = {name: np.median(lap.seconds_per_image) for name, lap in laps.items()}
+    took = {
+        "read": grown["read"],
+        "decode": grown["decode"] - grown["read"],
+        "cache": grown["cache"] - grown["decode"],
+    }
+    assert 0.9 * SLEEP_S <= took[stage] <= 2.5 * SLEEP_S
+    for other in {"read", "decode", "cache"} - {stage}:
+        assert took[other] < 0.5 * SLEEP_S

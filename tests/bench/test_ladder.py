@@ -52,6 +52,7 @@ def answering(gpus=(), natively="mixed_bfloat16", fails=None):
         drain=lambda name: None,
         run=run,
         resident=run,
+        arithmetic=lambda name, peak_seconds: {"flops_per_image": 2e9},
     )
     canned.configs = configs
     return canned
@@ -88,8 +89,11 @@ def test_the_best_is_climbed_to_and_losers_are_dropped(tmp_path):
     assert best.ratios["step"].median == pytest.approx(1)
     assert best.figures["config"]["data"]["augment_on"] == "device"
     assert "× the naive way. Pipeline efficiency" in best.figures["verdict"]
-    assert "not measured: on a GPU" in best.figures["verdict"]
-    assert "768 bytes in float32" in best.figures["verdict"]  # 8 px
+    words = best.figures["verdict"]
+    assert "not measured: a training step is 2 GFLOP an image" in words
+    assert "trains 100,000 images/s" in words
+    assert "768 bytes each in float32, 0.0768 GB/s" in words  # 8 px
+    assert "3,072 bytes, 0.307 GB/s" in words
     assert rows["cache device"].check.startswith("not applicable: a CPU computes")
 
     found = Record("ladder", "c", {"cpu": "a CPU"}, {}, tuple(rows.values()))

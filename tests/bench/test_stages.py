@@ -1,21 +1,24 @@
 """A stage slowed by a known time shows up as that stage, with that time, and in the verdict."""
 
 import dataclasses
+import functools
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from fastcifar.bench import prefixes, stages, stand_ins
+from fastcifar.bench.arithmetic import Arithmetic
 from fastcifar.bench.measure import Lap
-from fastcifar.bench.stages import STAGES, StagesPlan, measure_stages
+from fastcifar.bench.stage_names import DEVICE, STAGES
+from fastcifar.bench.stages import Layout, StagesPlan, measure_stages
 from fastcifar.bench.subject import Subject
 from fastcifar.config import OptimizerConfig, RuntimeConfig
 from fastcifar.data import ordering
 from fastcifar.models.batch_norm import BatchNormalization
 from fastcifar.training import phase as phases
+from fastcifar.training import step as step_module
 from fastcifar.training.optimizers import Optimizer
 from tests.bench.subjects import BATCH, CONFIG, Rows, prepared
 
@@ -27,11 +30,11 @@ SLEEP_US = SLEEP_S * 1e6 / BATCH
 PLAN = StagesPlan(seconds=3.0, rounds=5, peak_seconds=0.01)
 
 
-def sleeping(value):
-    """`value`, SLEEP_S later, each time the graph computes it."""
+def sleeping(value, seconds=SLEEP_S):
+    """`value`, so many seconds later, each time the graph computes it."""
 
     def sleep(given):
-        time.sleep(SLEEP_S)
+        time.sleep(seconds)
         return given
 
     slow = tf.py_function(sleep, [value], value.dtype)
@@ -61,6 +64,12 @@ def slow_order(monkeypatch):
     monkeypatch.setattr(
         ordering, "permute", lambda positions, **rest: permute(sleeping(positions), **rest)
     )
+
+
+def slow_decoding(monkeypatch):
+    decode = tf.io.decode_png
+    slow_png = functools.partial(sleeping, seconds=SLEEP_S / BATCH)  # one image after the other
+    monkeypatch.setattr(tf.io, "decode_png", lambda png, **rest: slow_png(decode(png, **rest)))
 
 
 def slow_augment(monkeypatch):
@@ -107,12 +116,12 @@ def slow_backward(monkeypatch):
     slow_network(monkeypatch, sleeping_backward)
 
 
-def measure(monkeypatch, slow=None, config=CONFIG):
+def measure(monkeypatch, slow=None, config=CONFIG, rounds=PLAN.rounds):
     if slow is not None:
         slow(monkeypatch)
     config, parts = prepared(config, augment="flip-crop")
     rows = Rows()
-    measure_stages(config, parts, PLAN, rows)
+    measure_stages(config, parts, dataclasses.replace(PLAN, rounds=rounds), rows)
     return rows
 
 
@@ -164,17 +173,21 @@ TIMES = {
     "end_to_end": 330,
 }
 ROUNDS = [1.0, 1.1, 0.9]
-FACTS = {"forward_flops": 1e6, "peak_flops_per_s": 1e11, "peak_bytes_per_s": 1e10}
+DEVICE_GIVES = Arithmetic(
+    forward_flops=1e6,
+    forward_bytes=1e4,
+    update_bytes=2e4,
+    peak_flops_per_s=1e11,
+    peak_bytes_per_s=1e10,
+)
 
 
-def rows_of(times=TIMES, **broken):
+def rows_of(times=TIMES, layout=None, device=DEVICE_GIVES, **broken):
     laps = {name: Lap(name, [us * r / 1e6 for r in ROUNDS], 1.5) for name, us in times.items()}
     for name in ("read", "decode", "cache", "transfer"):
-        laps[name] = Lap(name, check="not applicable: no")
+        laps.setdefault(name, Lap(name, check="not applicable: no"))
     laps |= broken
-    runtime = SimpleNamespace(replicas=1, precision="float32")
-    subject = SimpleNamespace(config=CONFIG, prepared=SimpleNamespace(runtime=runtime))
-    return {row.name: row for row in stages.rows(laps, subject, FACTS)}
+    return {row.name: row for row in stages.rows(laps, layout or Layout(), device)}
 
 
 def test_stages_are_differences_of_prefixes():
@@ -195,6 +208,46 @@ def test_flops_are_those_of_the_pass():
     assert rows["backward"].figures["flops_per_s"] == pytest.approx(2e6 / 200e-6)
     assert rows["step"].figures["flops_per_s"] == pytest.approx(3e6 / 326e-6)
     assert rows["forward"].figures["utilisation"] == pytest.approx(0.1)
+    assert rows["forward"].figures["intensity"] == pytest.approx(100)
+
+
+def test_an_update_is_held_against_memory():
+    figures = rows_of()["update"].figures
+    assert figures["bytes_per_s"] == pytest.approx(2e4 / 20e-6)
+    assert figures["bandwidth_share"] == pytest.approx(0.1)
+    assert "flops_per_s" not in figures
+
+
+def test_a_frozen_network_has_no_backward_pass_to_count():
+    rows = rows_of(device=dataclasses.replace(DEVICE_GIVES, trains_all=False))
+    assert "utilisation" in rows["forward"].figures
+    assert "utilisation" not in rows["backward"].figures
+    assert "utilisation" not in rows["step"].figures
+
+
+def test_the_reduction_is_what_several_replicas_add():
+    rows = rows_of(TIMES | {"reduce": 310}, Layout(replicas=2))
+    assert rows["reduce"].figures["us_per_image"] == pytest.approx(4)
+    assert rows["update"].figures["us_per_image"] == pytest.approx(16)
+
+
+@pytest.mark.parametrize("stage", ["read", "decode"])
+def test_what_is_paid_in_every_step_is_told_apart_from_order(stage):
+    once = {"read": 5, "decode": 55, "cache": 60}
+    times = TIMES | once | {"images": 502, "end_to_end": 650}
+    rows = rows_of(times, Layout(each_step=stage))
+    assert rows[stage].figures["us_per_image"] == pytest.approx(500)
+    assert rows[stage].figures["paid"] == "each step"
+    assert rows["cache"].figures["paid"] == "once a run"
+    assert rows["order"].figures["us_per_image"] == pytest.approx(2)
+    verdict = rows["end_to_end"].figures["verdict"]
+    assert verdict.startswith("Bound by the input")
+    assert f"({stage}, 500.0 µs an image)" in verdict
+
+
+def test_what_is_paid_once_a_run_is_not_blamed():
+    rows = rows_of(TIMES | {"read": 900, "decode": 1900, "cache": 1950, "end_to_end": 650})
+    assert "(order, " in rows["end_to_end"].figures["verdict"]
 
 
 def test_a_stage_that_is_lost_in_the_noise_has_no_rate():
@@ -256,22 +309,102 @@ def test_the_forward_prefix_has_the_loss_of_the_step():
     assert forward.mean_loss == pytest.approx(whole.mean_loss, rel=1e-6)
 
 
-def test_several_replicas_have_the_whole_step_and_the_path():
-    config = dataclasses.replace(
-        CONFIG, runtime=RuntimeConfig("float32", strategy="mirrored", logical_devices=2)
-    )
-    config, parts = prepared(config)
-    rows = Rows()
-    measure_stages(config, parts, dataclasses.replace(PLAN, rounds=2), rows)
+def two_replicas(**runtime):
+    """The smallest recipe on two logical devices."""
+    chosen = RuntimeConfig("float32", strategy="mirrored", logical_devices=2, **runtime)
+    return dataclasses.replace(CONFIG, runtime=chosen)
+
+
+def slow_reduction(monkeypatch):
+    add_up = prefixes.add_up
+    real = step_module.TrainStep.__init__
+
+    def slow_add_up(context, vectors):
+        return add_up(context, [sleeping(vector) for vector in vectors])
+
+    def init(self, **arguments):
+        if arguments["reduce"] is add_up:
+            arguments["reduce"] = slow_add_up
+        real(self, **arguments)
+
+    monkeypatch.setattr(step_module.TrainStep, "__init__", init)
+
+
+@pytest.mark.parametrize(
+    ("stage", "slow", "said"),
+    [
+        ("reduce", slow_reduction, "reduction of gradients between replicas (reduce)"),
+        pytest.param(
+            "backward",
+            slow_backward,
+            "forward and backward pass (compute)",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "update", slow_update, "the optimizer's update (update)", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_slow_stage_of_several_replicas_is_found_and_named(monkeypatch, stage, slow, said):
+    rows = measure(monkeypatch, slow, config=two_replicas(), rounds=3)
     assert {row.error for row in rows.values()} == {None}
+    assert rows["reduce"].check == "ok"
+    took = {name: row.figures["us_per_image"] for name, row in rows.items() if row.figures}
+    # Replicas sleep at the same time, or where Python holds them one after the other.
+    assert 0.7 * SLEEP_US <= took[stage] <= 4 * SLEEP_US
+    for other in {"forward", "backward", "reduce", "update"} - {stage}:
+        assert took[other] < 0.5 * took[stage]
+    assert said in rows["end_to_end"].figures["verdict"]
+
+
+@pytest.mark.parametrize("xla", ["off", "on"])
+@pytest.mark.parametrize("reduce_dtype", ["float32", "bfloat16"])
+def test_every_prefix_runs_on_several_replicas(xla, reduce_dtype):
+    config, parts = prepared(two_replicas(xla=xla, reduce_dtype=reduce_dtype))
+    subject = Subject.of(config, parts)
+    assert set(prefixes.names(2)) == {*DEVICE, "step"} - {"update"}
+    for name in prefixes.names(2):
+        driver = prefixes.build(subject, name)
+        driver.run()
+        assert np.isfinite(driver.mean_loss), name
+
+
+def test_only_the_stages_that_are_asked_for_are_measured(monkeypatch):
+    config, parts = prepared()
+    plan = dataclasses.replace(PLAN, stages=("update", "step"), rounds=2)
+    subject = Subject.of(config, parts)
+    found = stages.contenders(subject, Layout.of(subject), plan.stages)
+    assert [contender.name for contender in found] == ["backward", "step"]
+    rows = Rows()
+    measure_stages(config, parts, plan, rows)
+    assert list(rows) == ["update", "step"]
     assert rows["step"].images_per_s is not None
-    assert rows["end_to_end"].images_per_s is not None
-    assert rows["forward"].check.startswith("not applicable: prefixes")
-    assert "replicas" in rows["reduce"].check
+    assert "verdict" not in rows["step"].figures
 
 
-def test_stages_module_knows_every_stage_of_the_prefixes():
-    assert set(prefixes.PREFIXES) <= set(stages.STAGES)
+@pytest.mark.parametrize(
+    ("data", "stage"),
+    [
+        ({"cache": "none"}, "decode"),
+        ({"cache": "disk"}, "read"),
+        ({"cache": "memory"}, None),
+        ({"cache": "none", "order": "shuffle_buffer"}, None),
+    ],
+)
+def test_images_that_are_not_kept_decoded_cost_every_step(monkeypatch, tmp_path, data, stage):
+    monkeypatch.setenv("FASTCIFAR_CACHE", str(tmp_path))
+    data = dataclasses.replace(CONFIG.data, **data)
+    rows = measure(
+        monkeypatch,
+        slow_decoding if stage == "decode" else None,
+        dataclasses.replace(CONFIG, data=data),
+    )
+    assert {row.error for row in rows.values()} == {None}
+    each_step = [name for name, row in rows.items() if row.figures.get("paid") == "each step"]
+    assert [name for name in ("read", "decode") if name in each_step] == ([stage] if stage else [])
+    if stage == "decode":
+        assert 0.7 * SLEEP_US <= rows["decode"].figures["us_per_image"] <= 2.5 * SLEEP_US
+        assert "(decode, " in rows["end_to_end"].figures["verdict"]
 
 
 def test_the_backward_prefix_computes_every_gradient(monkeypatch):
@@ -284,8 +417,9 @@ def test_the_backward_prefix_computes_every_gradient(monkeypatch):
 
     config, parts = prepared()
     subject = Subject.of(config, parts)
-    monkeypatch.setattr(prefixes.stand_ins, "without_update", without_update)
+    monkeypatch.setitem(prefixes._TAKEN_OUT, "backward", without_update)
     prefixes.build(subject, "backward").run()
-    assert abs(takers[0].taken.numpy()) > 1e-6
+    (taken,) = takers[0].taken
+    assert abs(taken.numpy()) > 1e-6
     takers[0].apply([], {}, [tf.constant([1.0, 2.0]), tf.constant([[3.0]], tf.float16)])
-    assert takers[0].taken.numpy() == 4.0
+    assert taken.numpy() == 4.0

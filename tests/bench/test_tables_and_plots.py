@@ -24,13 +24,24 @@ STAGES = Record(
     MACHINE,
     {},
     (
-        row("order", 1.6),
+        row("read", 9.0, paid="once a run"),
+        row("decode", 3.0, paid="each step"),
+        row("order", 1.6, paid="each step"),
         Row("transfer", check="not applicable: a CPU"),
         row("dispatch", 1.5, share_of_step=0.01),
         Row("augment", figures={"us_per_image": -0.4, "us_high": 0.7, "share_of_step": 0.0}),
-        row("forward", 80.0, share_of_step=0.4, flops_per_s=2e11, utilisation=0.4),
+        row("forward", 80.0, share_of_step=0.4, flops_per_s=2e11, utilisation=0.4, intensity=50.0),
         Row("backward", check="failed: the loss must be finite. Received: nan"),
-        row("step", 200.0, share_of_step=1.0, flops_per_s=1e11, peak_flops_per_s=5e11),
+        row(
+            "step",
+            200.0,
+            share_of_step=1.0,
+            flops_per_s=1e11,
+            utilisation=0.2,
+            intensity=50.0,
+            peak_flops_per_s=5e11,
+            peak_bytes_per_s=2e10,
+        ),
         dataclasses.replace(
             row("end_to_end", 204.0, verdict="Bound by the device: [compute]."),
             ratios={"step": Estimate(0.98, 0.96, 1.01, 12)},
@@ -89,7 +100,7 @@ def test_the_verdict_stands_below_the_table(capsys):
 
 
 @pytest.mark.parametrize(
-    ("found", "names"), [(STAGES, ["r.png", "r-arithmetic.png"]), (FIT, ["r.png"])]
+    ("found", "names"), [(STAGES, ["r.png", "r-roofline.png"]), (FIT, ["r.png"])]
 )
 def test_plots_stand_beside_the_record(tmp_path, found, names):
     record.write(tmp_path / "r.json", found)
@@ -108,8 +119,23 @@ def test_a_record_without_numbers_has_no_plots(tmp_path):
 
 
 def test_bars_are_as_long_as_the_figures():
-    (axes,) = plots.stages_figure(STAGES).axes
+    (axes,) = plots.figures(STAGES)[""].axes
     widths = [bar.get_width() for bar in axes.patches]
-    assert widths == pytest.approx([1.6, 1.5, -0.4, 80.0, 200.0, 204.0])
+    # What is paid once a run is no part of a step.
+    assert widths == pytest.approx([3.0, 1.6, 1.5, -0.4, 80.0, 200.0, 204.0])
     starts = [bar.get_x() for bar in axes.patches]
-    assert starts == pytest.approx([0, 0, 1.5, 1.1, 0, 0])  # stages start where the last one ends
+    # Stages start where the last one ends.
+    assert starts == pytest.approx([0, 0, 0, 1.5, 1.1, 0, 0])
+
+
+def test_the_roof_meets_where_memory_gives_enough_for_the_peak():
+    (axes,) = plots.figures(STAGES)["roofline"].axes
+    roof, *points = axes.lines
+    (left, ridge, _), (low, peak, flat) = roof.get_data()
+    assert ridge == pytest.approx(25)  # 5e11 FLOP/s over 2e10 bytes/s
+    assert (peak, flat) == pytest.approx((0.5, 0.5))
+    assert low / left == pytest.approx(0.02)
+    assert [tuple(float(v[0]) for v in point.get_data()) for point in points] == [
+        (50.0, pytest.approx(0.2)),
+        (50.0, pytest.approx(0.1)),
+    ]

@@ -40,7 +40,9 @@ HOLDS_BACK = Estimate(0.5, 0.48, 0.52, 20)
     ],
 )
 def test_on_the_device(slow, said):
-    text = judge(BALANCED | {slow: 100.0, "step": 150.0, "end_to_end": 150.0}, KEEPS_UP)
+    found = judge(BALANCED | {slow: 100.0, "step": 150.0, "end_to_end": 150.0}, KEEPS_UP)
+    assert found.stage == ("compute" if slow in ("forward", "backward") else slow)
+    text = found.text
     assert text.startswith("Bound by the device")
     assert said in text
     assert "efficiency 0.99" in text
@@ -49,6 +51,8 @@ def test_on_the_device(slow, said):
 @pytest.mark.parametrize(
     ("slow", "on_host", "said"),
     [
+        ("read", (), "--memory-budget"),
+        ("decode", (), "--cache memory"),
         ("order", (), "--parallel-map"),
         ("transfer", (), "--transfer uint8"),
         ("augment", ("augment",), "--augment-on device"),
@@ -57,7 +61,9 @@ def test_on_the_device(slow, said):
 )
 def test_on_the_host(slow, on_host, said):
     times = BALANCED | {slow: 80.0, "end_to_end": 80.0}
-    text = judge(times, HOLDS_BACK, on_host=frozenset(on_host))
+    found = judge(times, HOLDS_BACK, on_host=frozenset(on_host))
+    assert found.stage == slow
+    text = found.text
     assert text.startswith("Bound by the input")
     assert said in text
     assert f"({slow}, 80.0 µs an image)" in text
@@ -66,13 +72,13 @@ def test_on_the_host(slow, on_host, said):
 
 def test_a_lower_precision_is_advised_only_where_it_is_not_in_use():
     times = BALANCED | {"backward": 100.0}
-    assert "--precision" in judge(times, KEEPS_UP, precision="float32")
-    assert "--precision" not in judge(times, KEEPS_UP, precision="mixed_bfloat16")
+    assert "--precision" in judge(times, KEEPS_UP, precision="float32").text
+    assert "--precision" not in judge(times, KEEPS_UP, precision="mixed_bfloat16").text
 
 
 def test_an_interval_that_reaches_above_the_bound_blames_nothing_on_the_input():
     noisy = Estimate(0.9, 0.8, 1.01, 3)
-    assert judge(BALANCED, noisy).startswith("Bound by the device")
+    assert judge(BALANCED, noisy).text.startswith("Bound by the device")
 
 
 def test_the_documentation_has_a_cure_for_every_verdict():

@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastcifar.bench import measure, prefixes
+from fastcifar.bench import measure, prefixes, stage_names
 from fastcifar.bench.augmentation.names import STEP, TRANSFORM, row_name
 from fastcifar.bench.measure import Contender, Lap
 from fastcifar.bench.subject import Driver, Subject, finite
@@ -62,8 +62,8 @@ def measure_share(
         phase = dataclasses.replace(config.phases[0], augment=policy)
         subject = Subject.of(dataclasses.replace(config, phases=(phase,)), prepared)
         contenders += [
-            _contender(row_name(TRANSFORM, policy), subject, prefixes.AUGMENT, _SHORT),
-            _contender(row_name(STEP, policy), subject, prefixes.STEP, 1.0),
+            _contender(row_name(TRANSFORM, policy), subject, stage_names.AUGMENT, _SHORT),
+            _contender(row_name(STEP, policy), subject, stage_names.STEP, 1.0),
         ]
 
     def report(laps: dict[str, Lap]) -> None:
