@@ -13,8 +13,9 @@ from fastcifar.config import RunConfig, flag
 from fastcifar.errors import ConfigError, nearest
 
 PRECISION, XLA, CALLS, BATCH = "precision", "xla", "steps_per_call", "global_batch_size"
-AUGMENT, CACHE, PARALLEL, THREADS = "augment_on", "cache", "parallel_map", "intra_op_threads"
-AXES = (PRECISION, XLA, CALLS, BATCH, AUGMENT, CACHE, PARALLEL, THREADS)
+AUGMENT, FORM = "augment_on", "augment_form"
+CACHE, PARALLEL, THREADS = "cache", "parallel_map", "intra_op_threads"
+AXES = (PRECISION, XLA, CALLS, BATCH, AUGMENT, FORM, CACHE, PARALLEL, THREADS)
 RECIPE = "as the recipe"
 _SEED = 0  # of the order in which combinations are tried
 # Larger batches than these times the recipe's are not tried. On a CPU a batch that does not fit is
@@ -77,6 +78,7 @@ def values(config: RunConfig, axis: str, *, on_gpu: bool, precision: str, cores:
         XLA: [config.runtime.xla, *(["on", "off"] if on_gpu else [])],
         CALLS: [config.runtime.steps_per_call, "auto", "1"],
         AUGMENT: [config.data.augment_on, "device", "host"],
+        FORM: [config.data.augment_form, "auto", "gather", "matmul"],
         CACHE: [config.data.cache, *(["memory", "device"] if on_gpu else ["memory"])],
         PARALLEL: [config.data.parallel_map, 1, 2, *([cores] if cores > 2 else [])],
         THREADS: [config.runtime.intra_op_threads, *([cores // 2] if cores > 1 else [])],

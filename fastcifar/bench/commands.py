@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastcifar.bench import flags, process_commands, record, tables
+from fastcifar.bench import flags, process_commands, record, stage_names, tables
 from fastcifar.bench.augmentation import command as augment
 from fastcifar.bench.flags import MeasureFlags
 from fastcifar.bench.recording import measure_into_record
@@ -18,35 +18,45 @@ usage: fastcifar bench KIND [RECIPE] [flags]
 
 kinds:
   stages [RECIPE]          where the time of a step goes, and what bounds it
+  step [RECIPE]            the compiled step alone: precisions × XLA, and the largest batch
   startup [RECIPE]         what comes before the first step ends: import, build, trace, compile;
                            without XLA, with it, and with its compile cache filled
   ladder [RECIPE]          the naive way, then one change after the other: what each of them buys
-  precision [RECIPE]       float32 against mixed precision: rate, memory, loss over the same steps
+  cures                    each bottleneck provoked and cured: before and after
+  precision [RECIPE]       float32 against mixed precision: rate, memory, loss over the same steps;
+                           with --seeds N also accuracy: N runs of each to the end
   scaling [RECIPE]         1, 2, 4 replicas: efficiency and the share of the reduction
   accuracy [RECIPE…]       runs over several seeds: accuracy, its spread, time to a target
   tune [RECIPE]            the fastest configuration that a budget finds, as a file for
                            `train --config`
+  levers [RECIPE]          settings of TensorFlow and XLA for GPUs, one by one
   fit [RECIPE]             the real path against the step alone and against keras.Model.fit
   pipelines                order, batching and augmentation against tf.data's guide, TFDS, Keras,
                            and, where installed, torch and Grain
   augment                  operations and policies against other libraries' layers, against
                            tf.data.map, and as a share of the training step
-  compare OLD NEW          two records: exit status 1 where one row is slower beyond the noise
+  compare OLD NEW          two records: rates, start-up, accuracy, memory; exit status 1 where one
+                           row is slower or worse beyond the noise
 
 flags:
   --out FILE               the record (JSON); plots stand beside it.
                            Default: runs/bench-KIND-UTCTIME.json
   --seconds S, --rounds N  measure for that long, or that many rounds at most
+  --stages order,step      of stages: only these
   --steps N, --include-fp16
                            of precision: of the loss curves; float16 also where it is emulated
+  --only decode,order      of cures: only these cases
   --rungs "A,B"            of ladder: only these changes, such as "order permutation,xla on"
   --replicas 1,2,4         of scaling
   --budget MINUTES, --axes A,B, --write FILE
                            of tune: how long; what may be changed, such as precision; the file
                            of the winner
-  --seeds N, --target 0.94 of accuracy: runs of each recipe; validation accuracy to be reached
-  --images, --image-size, --global-batch-size
-                           of pipelines: the set and the batch
+  --seeds N, --target 0.94 of accuracy: runs of each recipe; validation accuracy to be reached.
+                           --seeds N of precision: runs of each precision, 2 or more; it runs as
+                           long as bench accuracy does for each. Default: none
+  --images, --image-size, --global-batch-size, --data-path DIR
+                           of pipelines: the set and the batch; a folder of a folder for each class
+                           with the images. Default: drawn noise
   --source-size, --image-size, --global-batch-size, --parts, --only
                            of augment: sizes; parts of operations,input,step; names of operations
                            and policies. --seconds is for each part
@@ -59,12 +69,33 @@ MIN_IMAGE_SIZE = 16
 
 
 @dataclass(frozen=True)
+class StagesFlags(MeasureFlags):
+    """What `stages` takes beside the flags of a run.
+
+    Attributes:
+        stages: names, joined by commas. Default: all.
+    """
+
+    stages: str | None = None
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The stages that are measured."""
+        return stage_names.chosen([] if self.stages is None else self.stages.split(","))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.chosen  # refuses a wrong name
+
+
+@dataclass(frozen=True)
 class PipelinesFlags(MeasureFlags):
     """What `pipelines` takes."""
 
     images: int = 50_000
     image_size: int = 32
     global_batch_size: int = 512
+    data_path: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,11 +133,14 @@ def run(arguments: list[str], start_tensorflow: StartTensorflow = lambda: None) 
         "augment": augment.run,
         "compare": _compare,
         "accuracy": _in_processes(process_commands.accuracy),
+        "cures": _in_processes(process_commands.cures),
         "ladder": _in_processes(process_commands.ladder),
         "precision": _in_processes(process_commands.precision),
         "scaling": _in_processes(process_commands.scaling),
         "tune": _in_processes(process_commands.tune),
         "startup": _in_processes(process_commands.startup),
+        "step": _in_processes(process_commands.step),
+        "levers": _in_processes(process_commands.levers),
     }
     if any(argument in ("-h", "--help") for argument in arguments):
         print(HELP, end="")
@@ -131,22 +165,24 @@ def _pipelines(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
     flags.refuse(rest, "bench pipelines", PipelinesFlags)
     start_tensorflow()
     from fastcifar import environment
-    from fastcifar.bench.pipelines import PipelinesPlan, measure_pipelines
+    from fastcifar.bench.pipelines import PipelinesPlan, measure_pipelines, numbered_images
 
     plan = PipelinesPlan(
         images=given.images,
         image_size=given.image_size,
         global_batch_size=given.global_batch_size,
+        data_path=given.data_path,
         seconds=given.seconds or PipelinesPlan.seconds,
         rounds=given.rounds,
     )
+    split = numbered_images(plan)  # a mistake here should leave no record behind
     return measure_into_record(
         "pipelines",
         arguments,
         given,
         environment.fingerprint(),
         dataclasses.asdict(plan),
-        lambda put: measure_pipelines(plan, put),
+        lambda put: measure_pipelines(plan, split, put),
     )
 
 
@@ -173,7 +209,7 @@ def _fit(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
 
 
 def _stages(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
-    given, rest = flags.split(arguments, MeasureFlags)
+    given, rest = flags.split(arguments, StagesFlags)
     config = flags.run_config(rest, "bench stages")
     start_tensorflow()
     from fastcifar import config_file
@@ -182,7 +218,7 @@ def _stages(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
     from fastcifar.training.progress import Display
 
     prepared = prepare(config, Display())
-    plan = StagesPlan(seconds=given.seconds or StagesPlan.seconds, rounds=given.rounds)
+    plan = StagesPlan(given.chosen, given.seconds or StagesPlan.seconds, given.rounds)
     return measure_into_record(
         "stages",
         arguments,

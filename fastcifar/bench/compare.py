@@ -1,50 +1,132 @@
-"""`fastcifar bench compare OLD NEW`: what has become faster or slower beyond the noise."""
+"""`fastcifar bench compare OLD NEW`: what has become faster or slower, better or worse, beyond the
+noise.
+
+Each figure that two rows of a name both have is a line. What noise is, the records say:
+
+    images/s                    the quartiles over the rounds (`statistics.noise_interval`)
+    accuracy, seconds           the values of the runs or starts: Welch's 95 % interval of the
+                                difference of their means (`statistics.mean_difference`)
+    anything else               nothing: the ratio is shown, and memory is held to a tolerance
+
+A verdict is one at the 5 % level, so that of many lines without a change one in forty is called a
+regression; measure again what looks like one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from fastcifar.bench.record import Record, Row
-from fastcifar.bench.statistics import noise_interval
+from fastcifar.bench import tables
+from fastcifar.bench.accuracy import recipe_of, run_rows
+from fastcifar.bench.record import EACH, Estimate, Record, Row
+from fastcifar.bench.statistics import mean_difference, noise_interval
 from fastcifar.errors import ConfigError
 
 # Two runs of the same code on the same machine differ by about this much, however small the spread
 # within each is: other memory addresses, another temperature.
 TOLERANCE = 0.03
-FASTER, SLOWER, SAME = "faster", "slower", "within the noise"
+# Peaks of memory differ by when garbage is collected.
+_MEMORY_TOLERANCE = 0.1
+FASTER, SLOWER, BETTER, WORSE = "faster", "slower", "better", "worse"
+LESS, MORE = "less", "more"
+SAME, NO_SPREAD = "within the noise", "no verdict: a single value has no spread"
 # What makes two machines different, and what two installations.
 _MACHINE = ("cpu", "cores", "gpus", "threads", "platform")
 _SOFTWARE = ("versions", "python", "driver")
 
 
 @dataclass(frozen=True)
+class Figure:
+    """What of a row can be compared.
+
+    Attributes:
+        heading: what it is called.
+        written: how it is written.
+        gain, loss: what a higher and a lower value is called.
+        higher_is_better: or a lower one.
+        points: a share, of which the difference is told in points and not the ratio.
+        tolerance: by which two values of the same code differ, as a share.
+        judged_alone: it has a verdict without a spread, by the tolerance.
+    """
+
+    heading: str
+    written: Callable[[float], str]
+    gain: str = FASTER
+    loss: str = SLOWER
+    higher_is_better: bool = False
+    points: bool = False
+    tolerance: float = TOLERANCE
+    judged_alone: bool = False
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.2f}"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:,.0f}"
+
+
+def _memory(heading: str) -> Figure:
+    return Figure(heading, _megabytes, LESS, MORE, tolerance=_MEMORY_TOLERANCE, judged_alone=True)
+
+
+RATE = Figure("images/s", tables.number, higher_is_better=True)
+# The others, by their key in a row.
+FIGURES = {
+    "test_accuracy": Figure(
+        "test accuracy", lambda share: f"{share:.2%}", BETTER, WORSE, True, points=True, tolerance=0
+    ),
+    "train_s": Figure("training s", _seconds),
+    "target_s": Figure("training s to target", _seconds),
+    "import_s": Figure("import s", _seconds),
+    "build_s": Figure("build s", _seconds),
+    "trace_s": Figure("trace s", _seconds),
+    "compile_s": Figure("compile s", _seconds),
+    "first_use_s": Figure("first use s", _seconds),
+    "second_use_s": Figure("second use s", _seconds),
+    "call_ms": Figure("call ms", _seconds),
+    "peak_host_bytes": _memory("host peak MB"),
+    "peak_device_bytes": _memory("device peak MB"),
+}
+# A figure of a start; of other rows it is what came before the clock, once.
+_STARTUP = {"startup_s": Figure("start-up s", _seconds)}
+
+
+@dataclass(frozen=True)
 class Change:
-    """One row in two records.
+    """One figure of one row in two records.
 
     Attributes:
         name: of the row.
-        old, new: images/s, None where a record has no number.
+        figure: which.
+        old, new: its values, None where a record has none.
         ratio: new over old, or None.
-        verdict: `faster`, `slower`, `within the noise`, or why there is no ratio.
-        regression: slower, or a number that is lost.
+        points: new less old in points, of a share, or None.
+        verdict: `faster`, `slower` …, `within the noise`, or why there is none.
+        regression: slower, worse, more; or a number that is lost.
     """
 
     name: str
+    figure: Figure
     old: float | None
     new: float | None
     ratio: float | None
     verdict: str
     regression: bool
+    points: float | None = None
 
 
 def compare(old: Record, new: Record, tolerance: float = TOLERANCE) -> list[Change]:
     """Compare the rows of two records by name, in the order of the new one.
 
-    A rate has changed where the notches of the two medians do not overlap
-    (`fastcifar.bench.statistics.noise_interval`) and they differ by more than `tolerance`.
+    A figure has changed where it did beyond the noise and by more than `tolerance`. The runs of a
+    recipe are compared together, in the line of the recipe.
 
     Raises:
         ConfigError: if the records are of different kinds.
@@ -54,30 +136,129 @@ def compare(old: Record, new: Record, tolerance: float = TOLERANCE) -> list[Chan
             f"two records of one kind can be compared. Received: {old.kind} and {new.kind}"
         )
     names = dict.fromkeys([row.name for row in (*new.rows, *old.rows)])
-    return [_change(name, old.row(name), new.row(name), tolerance) for name in names]
+    return [
+        change
+        for name in names
+        for change in _changes(name, (old, old.row(name)), (new, new.row(name)), tolerance)
+    ]
 
 
-def _change(name: str, old: Row | None, new: Row | None, tolerance: float) -> Change:
-    before = old.images_per_s if old else None
-    after = new.images_per_s if new else None
+_Found = tuple[Record, Row | None]
+
+
+def _changes(name: str, old: _Found, new: _Found, tolerance: float) -> Iterator[Change]:
+    before, after = old[1], new[1]
     if before is None or after is None:
-        old_rate, new_rate = (rate.median if rate else None for rate in (before, after))
-        lost = before is not None and new is not None
-        if old is None or new is None:
-            why = f"only in {'the new' if old is None else 'the old'} record"
-        elif before is None:
-            why = "no number in either" if after is None else "a number where there was none"
+        which = "the new" if before is None else "the old"
+        yield _without(name, before, after, f"only in {which} record", False)
+        return
+    if _is_run(old[0], before) and _is_run(new[0], after) and _numbers(after):
+        return  # in the line of its recipe
+    shared = [key for key in _numbers(before) if key in _numbers(after)]
+    if not shared:
+        lost = bool(_numbers(before))
+        if lost:
+            why = f"no number any more: {after.error or after.check}"
         else:
-            why = f"no number any more: {new.error or new.check}"
-        return Change(name, old_rate, new_rate, None, why, lost)
-    ratio = after.median / before.median
+            why = "a number where there was none" if _numbers(after) else "no number in either"
+        yield _without(name, before, after, why, lost)
+        return
+    if "" in _numbers(before) and "" not in shared:
+        yield _without(name, before, after, "no number any more", True)
+    if "target_s" in _numbers(before) and "reached" in after.figures and "target_s" not in shared:
+        reached = f"reached in {after.figures['reached']} of {after.figures['runs']} runs"
+        value = before.figures["target_s"]
+        why = f"no number any more: {reached}"
+        yield Change(name, FIGURES["target_s"], value, None, None, why, True)
+    for key in shared:
+        if not key:
+            yield _rates(name, before, after, tolerance)
+        else:
+            yield _values(name, key, (old[0], before), (new[0], after))
+
+
+def _is_run(record: Record, row: Row) -> bool:
+    recipe = recipe_of(row.name)
+    return recipe is not None and record.row(recipe) is not None
+
+
+def _numbers(row: Row) -> dict[str, Figure]:
+    """What of a row can be compared, by its key; the rate has an empty one."""
+    rate = {"": RATE} if row.images_per_s is not None else {}
+    known = FIGURES | (_STARTUP if "starts" in row.figures else {})
+    found = {key: known[key] for key in known if row.figures.get(key) is not None}
+    return rate | found
+
+
+def _value(row: Row | None, key: str) -> float | None:
+    if row is None:
+        return None
+    if key:
+        return row.figures.get(key)
+    return None if row.images_per_s is None else row.images_per_s.median
+
+
+def _without(name: str, before: Row | None, after: Row | None, why: str, lost: bool) -> Change:
+    """One line for a row that has numbers in one record at most."""
+    numbers = {k: f for row in (before, after) if row is not None for k, f in _numbers(row).items()}
+    key, figure = next(iter(numbers.items()), ("", RATE))
+    return Change(name, figure, _value(before, key), _value(after, key), None, why, lost)
+
+
+def _rates(name: str, old: Row, new: Row, tolerance: float) -> Change:
+    before, after = old.images_per_s, new.images_per_s
+    assert before is not None
+    assert after is not None
     (old_low, old_high), (new_low, new_high) = noise_interval(before), noise_interval(after)
     apart = new_high < old_low or old_high < new_low
-    if not apart or abs(ratio - 1) <= tolerance:
-        verdict = SAME
+    return _judged(name, RATE, before.median, after.median, apart, tolerance)
+
+
+def _values(name: str, key: str, old: tuple[Record, Row], new: tuple[Record, Row]) -> Change:
+    figure = _numbers(new[1])[key]
+    values = old[1].figures[key], new[1].figures[key]
+    one, other = (samples(record, row, key) for record, row in (old, new))
+    if min(len(one), len(other)) < 2:
+        return _judged(name, figure, *values, True if figure.judged_alone else None)
+    gap: Estimate = mean_difference(other, one)
+    return _judged(name, figure, *values, not gap.low <= 0 <= gap.high)
+
+
+def _judged(
+    name: str,
+    figure: Figure,
+    old: float,
+    new: float,
+    apart: bool | None,
+    tolerance: float | None = None,
+) -> Change:
+    """The line of two values that noise does or does not tell `apart`; None where none is known."""
+    ratio = None if figure.points or not old else new / old
+    points = 100 * (new - old) if figure.points else None
+    allowed = figure.tolerance if tolerance is None else tolerance
+    if apart is None:
+        verdict, regression = (SAME if new == old else NO_SPREAD), False
+    elif not apart or abs(new - old) <= allowed * abs(old):
+        verdict, regression = SAME, False
     else:
-        verdict = FASTER if ratio > 1 else SLOWER
-    return Change(name, before.median, after.median, ratio, verdict, verdict == SLOWER)
+        regression = (new < old) == figure.higher_is_better
+        verdict = figure.loss if regression else figure.gain
+    return Change(name, figure, old, new, ratio, verdict, regression, points)
+
+
+def samples(record: Record, row: Row, key: str) -> Sequence[float]:
+    """The values that a figure of a row was taken from: of each start, call or run.
+
+    Returns:
+        one value or more; few or none where the record does not hold them.
+    """
+    each = row.figures.get(EACH, {})
+    if key in each:
+        return each[key]
+    if key == "test_accuracy" and "test_accuracies" in row.figures:
+        return row.figures["test_accuracies"]
+    runs = [run.figures.get(key) for run in run_rows(record, row.name)]
+    return [value for value in runs if value is not None]
 
 
 def warnings(old: Record, new: Record) -> list[str]:
@@ -112,11 +293,19 @@ def table(old: Record, new: Record, changes: list[Change]) -> Table:
         caption_justify="left",
     )
     made.add_column("", no_wrap=True)
-    for heading in ("old images/s", "new images/s", "new / old"):
+    made.add_column("figure")
+    for heading in ("old", "new", "new / old"):
         made.add_column(heading, justify="right")
     made.add_column("verdict")
     for change in changes:
-        rates = ["-" if rate is None else f"{rate:,.0f}" for rate in (change.old, change.new)]
-        ratio = "" if change.ratio is None else f"{change.ratio:.3f}"
-        made.add_row(change.name, *rates, ratio, change.verdict)
+        values = ["-" if v is None else change.figure.written(v) for v in (change.old, change.new)]
+        # As text: what stands in brackets would be taken for markup.
+        name, verdict = Text(change.name), Text(change.verdict)
+        made.add_row(name, change.figure.heading, *values, _difference(change), verdict)
     return made
+
+
+def _difference(change: Change) -> str:
+    if change.points is not None:
+        return f"{change.points:+.2f} points"
+    return "" if change.ratio is None else f"{change.ratio:.3f}"

@@ -15,15 +15,20 @@ CLASSES = 10
 _SHIFT = 4
 
 
-def numbered_split(count: int, size: int) -> Split:
-    """Make random images whose centre holds their number; the label is the number modulo 10.
+def numbered_split(count: int, size: int, background: np.ndarray | None = None) -> Split:
+    """Make images whose centre holds their number; the label is the number modulo 10.
 
     Args:
         count: images, below 2**24.
         size: height and width in pixels.
+        background: uint8 [count or more, size, size, 3], the images to be numbered; noise by
+            default. Of 32 px, about a tenth is covered.
     """
     images = empty_images((count, size, size, 3))
-    images[:] = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
+    if background is None:
+        images[:] = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
+    else:
+        images[:] = background[:count]
     numbers = np.arange(count)
     colours = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=-1)
     # Flipping an even number of pixels moves the centre by one.

@@ -5,6 +5,7 @@ A page says where a table belongs:
     <!-- table: RECORD -->             the record benchmarks/results/RECORD.json
     <!-- table: RECORD/SECTION -->     its rows named SECTION/…, or its row of that name; spaces are
                                        written _
+    <!-- table: gpu-targets -->        what was aimed at on a GPU (`fastcifar.bench.targets`)
     <!-- end -->
 
 and what stands between the two lines is written by `scripts/tables`. No TensorFlow here.
@@ -19,13 +20,14 @@ from pathlib import Path
 from typing import IO
 
 from fastcifar.bench import record as records
-from fastcifar.bench import tables
+from fastcifar.bench import tables, targets
 from fastcifar.bench.augmentation import names
 from fastcifar.bench.record import Estimate, Record, Row
 from fastcifar.rundir import write_whole
 
 RESULTS = Path("benchmarks") / "results"
-NOT_MEASURED = "No record yet."
+NOT_MEASURED = "Not measured."
+TARGETS, _ON_GPU = "gpu-targets", "gpu-"
 _MARKED = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
@@ -46,11 +48,20 @@ def fill(text: str, results: Path) -> str:
         ConfigError: if a record is damaged.
     """
 
-    def written(match: re.Match[str]) -> str:
-        stem, _, section = match[1].partition("/")
+    def made(name: str) -> str:
+        if name == TARGETS:
+            return targets_table(results)
+        stem, _, section = name.partition("/")
         path = results / f"{stem}.json"
-        made = table_of(records.read(path), section) if path.exists() else NOT_MEASURED
-        return f"<!-- table: {match[1]} -->\n{made}\n<!-- end -->"
+        if not path.exists():
+            return NOT_MEASURED
+        record = records.read(path)
+        # What the suite made on a CPU, to see that it works, says nothing of a GPU.
+        elsewhere = stem.startswith(_ON_GPU) and not record.environment.get("gpus")
+        return NOT_MEASURED if elsewhere else table_of(record, section)
+
+    def written(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n{made(match[1])}\n<!-- end -->"
 
     return _MARKED.sub(written, text)
 
@@ -70,6 +81,18 @@ def table_of(record: Record, section: str = "") -> str:
     return f"{layout(record)}\n\n{provenance(record)}"
 
 
+def targets_table(results: Path) -> str:
+    """Return what was aimed at on a GPU beside what the records in a folder say, as Markdown.
+
+    Raises:
+        ConfigError: if a record is damaged.
+    """
+    found = targets.read(results)
+    header = ["what", "target", "measured", "", "record"]
+    made = markdown(header, targets.lines(found), figures=False)
+    return "\n\n".join([made, *filter(None, [targets.remark(found)])])
+
+
 def tables_of(record: Record) -> str:
     """Return the tables of all sections of an augmentation record, as Markdown."""
     found = dict.fromkeys(row.name.partition("/")[0] for row in record.rows)
@@ -87,7 +110,8 @@ def provenance(record: Record) -> str:
         if versions.get(name)
     )
     gpus = environment.get("gpus") or []
-    device = f"{len(gpus)} × {gpus[0]}, " if gpus else ""
+    driver = f" (driver {environment['driver']})" if environment.get("driver") else ""
+    device = f"{len(gpus)} × {gpus[0]}{driver}, " if gpus else ""
     return (
         f"{device}{environment.get('cpu')}, {environment.get('cores')} cores; {packages}; "
         f"fastcifar {versions.get('fastcifar')}, commit {environment.get('commit')}. Repeat: "
@@ -95,9 +119,10 @@ def provenance(record: Record) -> str:
     )
 
 
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out a table whose first column is text and whose others are figures."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, figures: bool = True) -> str:
+    """Lay out a table whose first column is text and whose others are figures, or text too."""
+    others = "---:" if figures else "---"
+    lines = [header, ["---", *[others] * (len(header) - 1)], *rows]
     cells = [[cell.replace("|", r"\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 

@@ -1,11 +1,18 @@
 """`fastcifar bench pipelines`: from images to batches, this project's way against others.
 
     NAME              order and batching alone, of uint8 images
+    naive/224px       the input of the ladder's first rung: decoding, augmentation and resizing to
+                      float32 on the host, image by image, which our way leaves to the device
     augmented/NAME    with flip, pad and crop, to float32
 
 All deliver the same images in batches of the same size, shuffled, and are first checked to deliver
 no image twice in an epoch. Those of TensorFlow are consumed as a train step consumes them: inside a
 graph, one batch after the other; those of other libraries by a loop in Python.
+
+All rows share one process. They take turns; a row that has had its turn makes ready what it keeps
+ready, which is little, and then its threads sleep (a test holds it to that). Processes of their own
+would keep nothing apart that disturbs, and would hold the images, and all that is cached of them,
+once a row.
 """
 
 from __future__ import annotations
@@ -23,7 +30,7 @@ import tensorflow as tf
 
 from fastcifar.augment.build import build
 from fastcifar.bench import measure, numbered, textbook
-from fastcifar.bench.feeds import grain_dataset, on_disk, torch_loader
+from fastcifar.bench.feeds import grain_dataset, naive, on_disk, torch_loader
 from fastcifar.bench.feeds.candidate import (
     AUGMENTED,
     POLICY,
@@ -37,7 +44,10 @@ from fastcifar.bench.measure import Contender, Lap
 from fastcifar.bench.numbered import CLASSES
 from fastcifar.bench.record import Row
 from fastcifar.data import pipeline
+from fastcifar.data.sources.image_folder import load_image_folder
+from fastcifar.data.sources.ingest import ReadOptions
 from fastcifar.data.split import Split
+from fastcifar.errors import ConfigError
 
 OURS, TEXTBOOK = "permutation", "cache_shuffle_repeat_batch"
 # More steps than a benchmark can take, in the one range that a dataset runs through.
@@ -58,6 +68,8 @@ class PipelinesPlan:
         global_batch_size: images in a batch.
         seconds: for all rounds together.
         rounds: at most this many.
+        data_path: a folder of a folder for each class, whose images are used; None for noise that
+            is drawn, whose PNGs are larger than those of photographs.
     """
 
     images: int = 50_000
@@ -65,6 +77,7 @@ class PipelinesPlan:
     global_batch_size: int = 512
     seconds: float = 90.0
     rounds: int | None = None
+    data_path: str | None = None
 
 
 def candidates(split: Split, global_batch_size: int) -> list[Candidate]:
@@ -116,7 +129,8 @@ def candidates(split: Split, global_batch_size: int) -> list[Candidate]:
         (augmented(OURS), ours_augmented, whole),
         (augmented(TEXTBOOK), lambda: by_the_guide(per_image), count),
     ]
-    return [Candidate(name, make, per_epoch, global_batch_size) for name, make, per_epoch in makes]
+    found = [Candidate(name, make, per_epoch, global_batch_size) for name, make, per_epoch in makes]
+    return [*found, naive.candidate(split, global_batch_size)]
 
 
 def all_candidates(split: Split, global_batch_size: int, folder: Path) -> list[Candidate]:
@@ -171,7 +185,8 @@ def contender(candidate: Candidate, count: int) -> Contender:
     def drain() -> None:
         # What was made ready while others were timed would come for nothing.
         time.sleep(_SETTLE_S)
-        take(2 * PREFETCH)
+        if candidate.ready:
+            take(2 * candidate.ready)
 
     return Contender(candidate.name, run, check=calibrate, before=drain)
 
@@ -222,17 +237,50 @@ def _in_python(batches: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.asarray(images), np.asarray(labels)
 
 
-def measure_pipelines(plan: PipelinesPlan, put: Callable[..., None]) -> None:
+def numbered_images(plan: PipelinesPlan) -> Split:
+    """The images of a plan, with their numbers at their centres.
+
+    Raises:
+        SourceError: if the folder does not hold images as `load_image_folder` wants them.
+        ConfigError: if it holds fewer than the plan asks for.
+    """
+    if plan.data_path is None:
+        return numbered.numbered_split(plan.images, plan.image_size)
+    found = load_image_folder(plan.data_path, ReadOptions(storage_size=plan.image_size)).train
+    if len(found) < plan.images:
+        raise ConfigError(
+            f"images must be at most the {len(found):,} training images of {plan.data_path}. "
+            f"Received: {plan.images}; give --images {len(found)}"
+        )
+    return numbered.numbered_split(plan.images, plan.image_size, found.in_memory().images)
+
+
+def _words(plan: PipelinesPlan) -> str:
+    """What the images are: it matters to those that decode PNGs."""
+    if plan.data_path is None:
+        return "The images are drawn noise, whose PNGs are larger than those of photographs."
+    size = plan.image_size
+    return f"The images are those of --data-path at {size} px, numbered at their centres."
+
+
+def measure_pipelines(plan: PipelinesPlan, split: Split, put: Callable[..., None]) -> None:
     """Measure all candidates, interleaved; `put(*rows)` receives all rows after every round.
 
     All have ratios to the guide's way, and this project's way over each of them is a figure.
+
+    Args:
+        plan: how long.
+        split: its `numbered_images`.
+        put: takes the rows.
     """
-    split = numbered.numbered_split(plan.images, plan.image_size)
     with tempfile.TemporaryDirectory(prefix="fastcifar-bench-") as folder:
         found = {c.name: c for c in all_candidates(split, plan.global_batch_size, Path(folder))}
 
         def report(laps: dict[str, Lap]) -> None:
-            put(*(_row(laps, candidate) for candidate in found.values()))
+            rows = [_row(laps, candidate) for candidate in found.values()]
+            if rows[0].images_per_s is not None:
+                rows[0].figures["verdict"] = _words(plan)
+            put(*rows)
 
         measure.interleave(
             [contender(candidate, plan.images) for candidate in found.values()],

@@ -9,6 +9,8 @@
 First each trains the same steps from the same weights on the same batches, and its losses are held
 against those of float32. Rounding is amplified from step to step, so `float32_nudged` tells how far
 float32 strays from itself. Then they take turns on the real path, each in a process of its own.
+With seeds, each precision that was timed then trains to the end, once with each seed, as
+`fastcifar bench accuracy` does: `fastcifar.bench.accuracy_cost` tells whether it costs accuracy.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from fastcifar import config_file
-from fastcifar.bench import measure
+from fastcifar.bench import accuracy_cost, measure
+from fastcifar.bench.accuracy import train_seeds
 from fastcifar.bench.learning import Learning, compare
 from fastcifar.bench.measure import Contender, Lap
-from fastcifar.bench.processes.row_process import Handle, Start
+from fastcifar.bench.processes.row_process import Handle, Processes, Start
 from fastcifar.bench.record import OK, Row
 from fastcifar.config import Precision, RunConfig
 
@@ -42,12 +45,15 @@ class PrecisionPlan:
         seconds: for all rounds together, start-up and loss curves apart.
         rounds: at most this many.
         include_fp16: also on a CPU, where it is emulated.
+        seeds: runs of each precision to the end, from the configuration's own seed on; 2 or more,
+            or 0 for none.
     """
 
     steps: int = 50
     seconds: float = 60.0
     rounds: int | None = None
     include_fp16: bool = False
+    seeds: int = 0
 
 
 @dataclass
@@ -77,21 +83,18 @@ def measure_precision(
     Raises:
         UserError: for a mistake in the configuration.
     """
-    bench = _Bench(config, plan, put, start)
-    try:
-        bench.run()
-    finally:
-        bench.close()
+    with Processes(start) as processes:
+        _Bench(config, plan, put, processes).run()
 
 
 class _Bench:
     def __init__(
-        self, config: RunConfig, plan: PrecisionPlan, put: Callable[..., None], start: Start
+        self, config: RunConfig, plan: PrecisionPlan, put: Callable[..., None], processes: Processes
     ):
         self._config = config
         self._plan = plan
         self._put = put
-        self._start = start
+        self._processes = processes
         self._open: dict[str, _Subject] = {}
         self._checks: dict[str, str] = {}
         self._nudged: list[float | None] = []
@@ -100,6 +103,8 @@ class _Bench:
         self._laps: dict[str, Lap] = {}
         self._few: dict[str, Lap] = {}  # the rounds of what is emulated, with float32's in them
         self._names: list[str] = []
+        self._accuracies: dict[str, list[float]] = {}
+        self._lost: dict[str, list[str]] = {}  # what stopped runs
 
     def run(self) -> None:
         plan = self._plan
@@ -130,10 +135,26 @@ class _Bench:
                 warm_up=0,
                 after_round=self._report_few,
             )
+        # Runs are compared by what they learn, not by their time: one after the other, and each
+        # with the whole memory.
+        self._processes.close()
+        for name in [FLOAT32, *timed] if plan.seeds else []:
+            if name in self._laps and self._laps[name].running:
+                self._train(name)
 
-    def close(self) -> None:
-        for subject in self._open.values():
-            subject.process.close()
+    def _train(self, name: str) -> None:
+        """Train to the end with each seed; a precision that fails keeps its rate."""
+        config = self._in(name)
+        process = self._processes.start(f"{name}, {self._plan.seeds} runs")
+        process.ask("prepare_runs", config=config_file.to_dict(config))
+        self._accuracies[name], self._lost[name] = [], []
+        for seed, run in train_seeds(process, config, self._plan.seeds):
+            if isinstance(run, str):
+                self._lost[name].append(f"seed {seed}: {run}")
+            else:
+                self._accuracies[name].append(run["test_accuracy"])
+            self._report(self._laps)
+        self._processes.close()
 
     def _report(self, laps: dict[str, Lap]) -> None:
         self._laps = laps
@@ -143,15 +164,19 @@ class _Bench:
         self._few = laps
         self._put(*self._rows(), environment=self._environment)
 
-    def _prepare(self, name: str) -> dict[str, Any]:
+    def _in(self, name: str) -> RunConfig:
+        """The configuration in a precision."""
         precision = FLOAT32 if name == TF32 else name
         own = dataclasses.replace(
             self._config.runtime, precision=cast(Precision, precision), tf32=name == TF32
         )
-        config = dataclasses.replace(self._config, runtime=own)
-        process = self._start(name)
+        return dataclasses.replace(self._config, runtime=own)
+
+    def _prepare(self, name: str) -> dict[str, Any]:
+        process = self._processes.start(name)
         self._open[name] = _Subject(name, process)
-        return process.ask("prepare", config=config_file.to_dict(config), keep_weights=True)
+        config = config_file.to_dict(self._in(name))
+        return process.ask("prepare", config=config, keep_weights=True)
 
     def _float32(self) -> Contender:
         subject = self._open[FLOAT32]
@@ -229,7 +254,18 @@ class _Bench:
         if ratio is not None and learned is not None:
             control = self._learning(NUDGED, len(learned.losses))
             row.figures["verdict"] = learned.judge(name, ratio, control)
+        self._add_accuracy(row)
         return row
+
+    def _add_accuracy(self, row: Row) -> None:
+        """What the runs so far show, where there are runs."""
+        found, lost = self._accuracies.get(row.name), self._lost.get(row.name, [])
+        if found is None or not (found or lost) or row.images_per_s is None:
+            return
+        reference = None if row.name == FLOAT32 else self._accuracies.get(FLOAT32)
+        row.figures.update(accuracy_cost.figures(found, reference))
+        said = accuracy_cost.words(row.name, found, reference, lost)
+        row.figures["verdict"] = " ".join(filter(None, [row.figures.get("verdict"), said]))
 
     def _learning(self, name: str, steps: int | None = None) -> Learning | None:
         """The losses of a row so far, or the first `steps` of them, against float32's."""

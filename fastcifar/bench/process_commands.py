@@ -18,6 +18,7 @@ from fastcifar.bench import flags, rungs
 from fastcifar.bench.flags import MeasureFlags
 from fastcifar.bench.process_flags import (
     AccuracyFlags,
+    CuresFlags,
     LadderFlags,
     PrecisionFlags,
     ScalingFlags,
@@ -26,6 +27,7 @@ from fastcifar.bench.process_flags import (
 from fastcifar.bench.processes import row_process
 from fastcifar.bench.recording import measure_into_record
 from fastcifar.config import RunConfig
+from fastcifar.errors import ConfigError
 
 
 def startup(arguments: Sequence[str]) -> int:
@@ -51,13 +53,51 @@ def precision(arguments: Sequence[str]) -> int:
     given, rest = flags.split(arguments, PrecisionFlags)
     flags.reserve(rest, "bench precision", ("precision", "tf32"))
     config = _config(rest, "bench precision")
-    plan = PrecisionPlan(steps=given.steps, include_fp16=given.include_fp16, **_long(given))
+    plan = PrecisionPlan(
+        steps=given.steps,
+        include_fp16=given.include_fp16,
+        seeds=given.seeds or 0,
+        **_long(given),
+    )
     return _measure(
         "precision",
         arguments,
         given,
         config,
         lambda put: measure_precision(config, plan, put, row_process.start),
+    )
+
+
+def step(arguments: Sequence[str]) -> int:
+    """`fastcifar bench step`; returns the exit status."""
+    from fastcifar.bench.step_rates import StepPlan, measure_step
+
+    given, rest = flags.split(arguments, MeasureFlags)
+    flags.reserve(rest, "bench step", ("precision", "tf32", "xla"))
+    config = _config(rest, "bench step")
+    plan = StepPlan(**_long(given))
+    return _measure(
+        "step",
+        arguments,
+        given,
+        config,
+        lambda put: measure_step(config, plan, put, row_process.start),
+    )
+
+
+def levers(arguments: Sequence[str]) -> int:
+    """`fastcifar bench levers`; returns the exit status."""
+    from fastcifar.bench.levers import LeversPlan, measure_levers
+
+    given, rest = flags.split(arguments, MeasureFlags)
+    config = _config(rest, "bench levers")
+    plan = LeversPlan(**_long(given))
+    return _measure(
+        "levers",
+        arguments,
+        given,
+        config,
+        lambda put: measure_levers(config, plan, put, row_process.start),
     )
 
 
@@ -116,6 +156,34 @@ def ladder(arguments: Sequence[str]) -> int:
         given,
         config,
         lambda put: measure_ladder(config, plan, put, row_process.start),
+    )
+
+
+def cures(arguments: Sequence[str]) -> int:
+    """`fastcifar bench cures`; returns the exit status."""
+    from fastcifar.bench.cures import AFTER, BEFORE, CuresPlan, measure_cures
+
+    given, rest = flags.split(arguments, CuresFlags)
+    if rest and not rest[0].startswith("-"):
+        raise ConfigError(f"bench cures has recipes of its own: leave {rest[0]} out")
+    cases = [
+        (
+            case,
+            {
+                which: _config(case.arguments(which, rest), "bench cures")
+                for which in (BEFORE, AFTER)
+            },
+        )
+        for case in given.chosen
+    ]
+    plan = CuresPlan(**_long(given))
+    return measure_into_record(
+        "cures",
+        arguments,
+        given,
+        environment.fingerprint(),
+        {case.name: config_file.to_dict(configs[AFTER]) for case, configs in cases},
+        lambda put: measure_cures(cases, plan, put, row_process.start),
     )
 
 

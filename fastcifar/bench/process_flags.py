@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastcifar.bench import axes, rungs
+from fastcifar.bench import axes, cure_cases, rungs
+from fastcifar.bench.cure_cases import Case
 from fastcifar.bench.flags import MeasureFlags
 from fastcifar.bench.rungs import Rung
 from fastcifar.errors import ConfigError
@@ -17,15 +18,22 @@ class PrecisionFlags(MeasureFlags):
     Attributes:
         steps: of the loss curves.
         include_fp16: try float16 where it is emulated.
+        seeds: runs of each precision to the end, 2 or more. Default: none.
     """
 
     steps: int = 50
     include_fp16: bool = False
+    seeds: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps < 2:
             raise ConfigError(f"steps must be 2 or more. Received: {self.steps}")
+        if self.seeds is not None and self.seeds < 2:
+            raise ConfigError(
+                "seeds must be 2 or more, because one run tells no spread; leave it out for no "
+                f"runs. Received: {self.seeds}"
+            )
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,26 @@ class LadderFlags(MeasureFlags):
     def chosen(self) -> tuple[Rung, ...]:
         """The rungs that are tried."""
         return rungs.chosen([] if self.rungs is None else self.rungs.split(","))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.chosen  # refuses a wrong name
+
+
+@dataclass(frozen=True)
+class CuresFlags(MeasureFlags):
+    """What `cures` takes beside the flags of a run.
+
+    Attributes:
+        only: names of cases, joined by commas. Default: all.
+    """
+
+    only: str | None = None
+
+    @property
+    def chosen(self) -> tuple[Case, ...]:
+        """The cases that are tried."""
+        return cure_cases.chosen([] if self.only is None else self.only.split(","))
 
     def __post_init__(self) -> None:
         super().__post_init__()

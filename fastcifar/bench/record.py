@@ -23,6 +23,8 @@ from fastcifar.rundir import write_whole
 
 SCHEMA = 1
 OK = "ok"
+# A figure of a row that holds the values whose middle others are: {"import_s": [2.8, 2.9, …], …}.
+EACH = "each"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 from fastcifar import config_file, environment
 from fastcifar.bench import measure
 from fastcifar.bench.measure import Contender, Lap
-from fastcifar.bench.processes.row_process import Handle, Start
+from fastcifar.bench.processes.row_process import Processes, Start
 from fastcifar.bench.record import OK, Estimate, Row
 from fastcifar.bench.statistics import paired_ratio
 from fastcifar.config import RunConfig
@@ -83,23 +83,19 @@ def measure_scaling(
     Raises:
         UserError: for a mistake in the configuration.
     """
-    bench = _Bench(config, plan, put, start)
-    try:
-        bench.run()
-    finally:
-        bench.close()
+    with Processes(start) as processes:
+        _Bench(config, plan, put, processes).run()
 
 
 class _Bench:
     def __init__(
-        self, config: RunConfig, plan: ScalingPlan, put: Callable[..., None], start: Start
+        self, config: RunConfig, plan: ScalingPlan, put: Callable[..., None], processes: Processes
     ):
         self._config = config
         self._plan = plan
         self._put = put
-        self._start = start
+        self._processes = processes
         self._layouts = layouts(config.global_batch_size, plan.replicas)
-        self._open: dict[str, Handle] = {}
         self._steps: dict[str, int] = {}
         self._built: dict[str, Any] = {}
         self._first_loss = 0.0
@@ -125,17 +121,13 @@ class _Bench:
             ),
         )
 
-    def close(self) -> None:
-        for process in self._open.values():
-            process.close()
-
     def _prepare(self, layout: Layout) -> dict[str, Any]:
         runtime = dataclasses.replace(self._config.runtime, **self._devices(layout.replicas))
         config = dataclasses.replace(
             self._config, global_batch_size=layout.global_batch_size, runtime=runtime
         )
-        self._open[layout.name] = self._start(layout.name)
-        return self._open[layout.name].ask("prepare", config=config_file.to_dict(config))
+        process = self._processes.start(layout.name)
+        return process.ask("prepare", config=config_file.to_dict(config))
 
     def _devices(self, replicas: int) -> dict[str, Any]:
         if replicas == 1:
@@ -157,7 +149,7 @@ class _Bench:
                 return f"not run: this machine has {self._gpus} GPUs"
             if layout.replicas > 1:
                 self._prepare(layout)
-            process = self._open[name]
+            process = self._processes[name]
             found = process.ask("first_step")
             first = found["first_loss"]
             ready = process.ask("calibrate", step_s=found["step_s"])
@@ -172,9 +164,9 @@ class _Bench:
 
         return Contender(
             name,
-            run=lambda: self._open[name].ask("run"),
+            run=lambda: self._processes[name].ask("run"),
             check=check,
-            before=lambda: self._open[name].ask("drain"),
+            before=lambda: self._processes[name].ask("drain"),
         )
 
     def _same_loss(self, layout: Layout, received: float) -> str:
@@ -196,7 +188,7 @@ class _Bench:
 
         return Contender(
             _reduction_of(layout.name),
-            run=lambda: self._open[layout.name].ask("reduction"),
+            run=lambda: self._processes[layout.name].ask("reduction"),
             check=check,
         )
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcifar import environment
-from fastcifar.bench import tables
+from fastcifar.bench import plots, tables
 from fastcifar.bench.record import Record, RecordFile, Row
 from fastcifar.bench.statistics import paired_ratio, spread
 from fastcifar.errors import FastcifarError
@@ -55,7 +55,8 @@ def main() -> int:
         file.put(row)
         print(f"measured: {row.name}", file=sys.stderr, flush=True)
     tables.show(file.record)
-    print(f"record: {given.out}")
+    written = [given.out, *plots.write_plots(given.out, file.record)]
+    print(f"record: {', '.join(map(str, written))}")
     return 1 if tables.failed(file.record) else 0
 
 

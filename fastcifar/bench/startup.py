@@ -21,8 +21,8 @@ from typing import Any
 
 from fastcifar import config_file
 from fastcifar.bench.measure import MIN_ROUNDS, describe
-from fastcifar.bench.processes.row_process import Start
-from fastcifar.bench.record import OK, Row
+from fastcifar.bench.processes.row_process import Processes, Start
+from fastcifar.bench.record import EACH, OK, Row
 from fastcifar.bench.statistics import paired_ratio, spread
 from fastcifar.config import RunConfig
 from fastcifar.errors import UserError
@@ -98,16 +98,15 @@ def _once(
         compile_cache=None if name == PLAIN else cache,
     )
     config = dataclasses.replace(config, runtime=own)
-    process = start(name)
-    try:
-        built = process.ask("prepare", config=config_file.to_dict(config))
-        figures = {**built, **process.ask("first_step")}
-    except UserError:
-        raise  # the same for all rows
-    except Exception as error:
-        return {"error": describe(error)}
-    finally:
-        process.close()
+    with Processes(start) as processes:
+        try:
+            process = processes.start(name)
+            built = process.ask("prepare", config=config_file.to_dict(config))
+            figures = {**built, **process.ask("first_step")}
+        except UserError:
+            raise  # the same for all rows
+        except Exception as error:
+            return {"error": describe(error)}
     if figures["first_loss"] is None:
         return {"check": "failed: the loss of the first step must be finite"}
     if name == COLD and not any(Path(cache).iterdir()):
@@ -127,10 +126,9 @@ def _row(name: str, found: dict[str, list[dict[str, Any]]], faults: dict[str, An
     starts = found[name]
     if name in faults or not starts:
         return Row(name, **faults.get(name, {}))
-    figures: dict[str, Any] = {
-        key: spread([start[key] for start in starts]).median for key in _FIGURES
-    }
-    figures |= {"starts": len(starts), "precision": starts[0]["precision"]}
+    each = {key: [start[key] for start in starts] for key in _FIGURES}
+    figures: dict[str, Any] = {key: spread(values).median for key, values in each.items()}
+    figures |= {"starts": len(starts), "precision": starts[0]["precision"], EACH: each}
     cold = [start["compile_s"] for start in found[COLD]]
     if name == WARM and len(cold) >= len(starts) >= MIN_ROUNDS and COLD not in faults:
         warm = [start["compile_s"] for start in starts]

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from fastcifar import config_file, recipes
-from fastcifar.bench import measure, subject
+from fastcifar.bench import measure, plots, subject
 from fastcifar.bench.measure import Contender, seconds_of
-from fastcifar.bench.record import Record, RecordFile, Row
+from fastcifar.bench.record import EACH, Record, RecordFile, Row
 from fastcifar.config import RunConfig
 
 PACKED, PER_VARIABLE, CALL = "reduce/packed", "reduce/per_variable", "call"
@@ -76,13 +76,15 @@ def measure_call(prepared: Any, config: RunConfig) -> Row:
     full = statistics.median(seconds_of(driver.run) for _ in range(5))
     driver.steps = 0
     driver.run()
-    empty = statistics.median(seconds_of(driver.run) for _ in range(_CALLS))
+    calls_ms = [seconds_of(driver.run) * 1e3 for _ in range(_CALLS)]
+    call_ms = statistics.median(calls_ms)
     figures = {
         "steps_per_call": chosen,
         "step_ms": full / chosen * 1e3,
-        "call_ms": empty * 1e3,
-        "share_of_step": empty / full,
+        "call_ms": call_ms,
+        "share_of_step": call_ms / 1e3 / full,
         "n": _CALLS,
+        EACH: {"call_ms": calls_ms},
     }
     return Row(CALL, figures=figures)
 
@@ -109,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     file.put(measure_call(prepared, config))
     for row in file.record.rows:
         print(row.name, row.check, row.ratios, row.figures)
+    plots.write_plots(given.out, file.record)
     return 0
 
 

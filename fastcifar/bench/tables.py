@@ -17,12 +17,20 @@ def _estimate(value: dict[str, Any]) -> str:
     return with_interval(Estimate(**value))
 
 
+def _points(value: dict[str, Any]) -> str:
+    median, low, high = (100 * value[key] for key in ("median", "low", "high"))
+    return f"{median:+.2f} [{low:+.2f}, {high:+.2f}] points"
+
+
 def _megabytes(value: float) -> str:
     return f"{value / 1e6:,.0f}"
 
 
 # Figures with a column of their own: key -> (heading, how to write it).
 _FIGURES: dict[str, tuple[str, str | Callable[[Any], str]]] = {
+    "flags": ("flags", "{}"),
+    "bound_by": ("bound by", "{}"),
+    "stage_us": ("stage, µs/image", "{:,.2f}"),
     "ours_to_this": ("ours / this", _estimate),
     "before_images_per_s": ("before, images/s", lambda rate: number(rate)),
     "to_best": ("× best so far", _estimate),
@@ -32,6 +40,9 @@ _FIGURES: dict[str, tuple[str, str | Callable[[Any], str]]] = {
     "share_of_step": ("of step", "{:.1%}"),
     "flops_per_s": ("FLOP/s", "{:.2e}"),
     "utilisation": ("of peak", "{:.1%}"),
+    "bandwidth_share": ("of memory's peak", "{:.1%}"),
+    "paid": ("paid", "{}"),
+    "global_batch_size": ("batch", "{:d}"),
     "steps_per_call": ("steps/call", "{:d}"),
     "step_ms": ("step ms", "{:,.1f}"),
     "call_ms": ("call ms", "{:,.2f}"),
@@ -44,6 +55,7 @@ _FIGURES: dict[str, tuple[str, str | Callable[[Any], str]]] = {
     "stage": ("stage", "{:d}"),
     "test_accuracy": ("test accuracy", "{:.4f}"),
     "accuracy": ("mean accuracy", _estimate),
+    "accuracy_difference": ("accuracy less that of float32", _points),
     "deviation": ("standard deviation", "{:.4f}"),
     "runs": ("runs", "{:d}"),
     "validation_accuracy": ("validation accuracy", "{:.4f}"),
@@ -61,6 +73,16 @@ _FIGURES: dict[str, tuple[str, str | Callable[[Any], str]]] = {
     "largest_deviation": ("largest deviation", "{:.2g}"),
     "at_step": ("at step", "{:d}"),
     "end_difference": ("difference at the end", "{:+.2g}"),
+    "relative_error": ("relative error", "{:.1e}"),
+    "farthest": ("farthest from the reference", "{:.2g}"),
+    "differing": ("values that differ", "{:.2%}"),
+    "tests": ("tests", "{}"),
+    "found": ("found", "{}"),
+    "bytes_per_s": ("bytes/s", "{:.2e}"),
+    "launches_per_step": ("a step", "{:,.1f}"),
+    "ms_per_step": ("ms a step", "{:,.3f}"),
+    "share_of_trace": ("of the traced time", "{:.1%}"),
+    "operation": ("operation", "{}"),
     "peak_host_bytes": ("host peak MB", _megabytes),
     "peak_device_bytes": ("device peak MB", _megabytes),
     "first_use_s": ("first use s", "{:.2f}"),

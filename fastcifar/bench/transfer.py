@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcifar import config_file, environment, recipes
+from fastcifar.bench import plots
 from fastcifar.bench.record import Record, RecordFile, Row
 from fastcifar.config import RunConfig
 from fastcifar.errors import FastcifarError, SourceError
@@ -198,11 +199,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = " ".join(arg for arg in (argv or sys.argv[1:]) if arg != str(given.folder))
     command = f"python -m fastcifar.bench.transfer DIR {flags}"
     record = Record("transfer", command, environment.fingerprint(), described)
+    file = RecordFile(given.out, record)
     try:
-        measure(plan, RecordFile(given.out, record))
+        measure(plan, file)
     except FastcifarError as error:
         print(f"fastcifar: error: {error}", file=sys.stderr)
         return error.exit_status
+    finally:
+        plots.write_plots(given.out, file.record)
     return 0
 
 

@@ -22,7 +22,7 @@ from fastcifar import config_file, environment
 from fastcifar.bench import measure
 from fastcifar.bench.axes import AXES, RECIPE, Trial, trials
 from fastcifar.bench.measure import Clock, Contender, Described, Lap
-from fastcifar.bench.processes.row_process import Handle, Start
+from fastcifar.bench.processes.row_process import Handle, Processes, Start
 from fastcifar.bench.record import OK, Row
 from fastcifar.bench.statistics import spread
 from fastcifar.config import RunConfig
@@ -162,23 +162,22 @@ class _Search:
 
     def _try(self, tried: _Tried, stage: int) -> None:
         """Measure in a process of its own, twice as long as in the stage before."""
-        process = self._start(tried.trial.name)
-        try:
-            tried.built = _ready(process, tried.trial)
-            rates: list[float] = []
-            until = self._clock() + _FIRST_S * 2**stage
-            while len(rates) < measure.MIN_ROUNDS or self._clock() < until:
-                process.ask("drain")
-                began = self._clock()
-                images = process.ask("run")
-                rates.append(images / (self._clock() - began))
-            tried.rates, tried.stage = rates, stage
-        except Exception as error:
-            if isinstance(error, UserError) and tried is self._recipe:
-                raise
-            tried.error, tried.rates = measure.describe(error), []
-        finally:
-            process.close()
+        with Processes(self._start) as processes:
+            try:
+                process = processes.start(tried.trial.name)
+                tried.built = _ready(process, tried.trial)
+                rates: list[float] = []
+                until = self._clock() + _FIRST_S * 2**stage
+                while len(rates) < measure.MIN_ROUNDS or self._clock() < until:
+                    process.ask("drain")
+                    began = self._clock()
+                    images = process.ask("run")
+                    rates.append(images / (self._clock() - began))
+                tried.rates, tried.stage = rates, stage
+            except Exception as error:
+                if isinstance(error, UserError) and tried is self._recipe:
+                    raise
+                tried.error, tried.rates = measure.describe(error), []
         self._put(*map(self._row, self._tried))
 
     def _row(self, tried: _Tried) -> Row:
@@ -197,11 +196,9 @@ class _Search:
             said = f"Nothing that was tried is faster than the recipe: {self._counted()}."
             self._put(Row(WINNER, figures={**written, "verdict": said}))
             return config
-        handles: list[Handle] = []
 
-        def contender(name: str, trial: Trial) -> Contender:
-            process = self._start(name)
-            handles.append(process)
+        def contender(processes: Processes, name: str, trial: Trial) -> Contender:
+            process = processes.start(name)
             return Contender(
                 name,
                 run=lambda: process.ask("run"),
@@ -219,16 +216,16 @@ class _Search:
                 )
             self._put(row)
 
-        try:
+        with Processes(self._start) as processes:
             laps = measure.interleave(
-                [contender(RECIPE, self._recipe.trial), contender(WINNER, winner.trial)],
+                [
+                    contender(processes, RECIPE, self._recipe.trial),
+                    contender(processes, WINNER, winner.trial),
+                ],
                 seconds=self._plan.seconds,
                 clock=self._clock,
                 after_round=report,
             )
-        finally:
-            for process in handles:
-                process.close()
         gain = measure.ratio(laps, WINNER, RECIPE)
         # It may have won by chance, or fail beside another process.
         if gain is not None and gain.low > 1:

@@ -1,11 +1,16 @@
 """Pipelines are compared only where each delivers every image once."""
 
+import re
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from fastcifar.bench import numbered, pipelines
-from fastcifar.bench.feeds import grain_dataset, on_disk, torch_loader
+from fastcifar import recipes
+from fastcifar.bench import commands, numbered, pipelines, rungs, textbook
+from fastcifar.bench.feeds import grain_dataset, naive, on_disk, torch_loader
 from fastcifar.bench.feeds.candidate import Candidate, augmented
 from fastcifar.bench.pipelines import (
     PipelinesPlan,
@@ -14,6 +19,7 @@ from fastcifar.bench.pipelines import (
     contender,
     measure_pipelines,
 )
+from fastcifar.errors import ConfigError
 from tests.bench.subjects import Rows
 
 COUNT, SIZE, BATCH = 1100, 16, 64
@@ -64,13 +70,13 @@ def delivered(candidate):
 
 
 OWN = ["permutation", "shuffle_buffer", "cache_shuffle_repeat_batch", "shuffled_indices"]
-NAMES = [*OWN, augmented("permutation"), augmented("cache_shuffle_repeat_batch")]
+NAMES = [*OWN, augmented("permutation"), augmented("cache_shuffle_repeat_batch"), naive.NAME]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_candidate_delivers_each_image_once(split, name):
     candidate = {c.name: c for c in candidates(split, BATCH)}[name]
-    whole = name.endswith(("permutation", "shuffle_buffer"))
+    whole = name.endswith(("permutation", "shuffle_buffer", naive.NAME))
     assert candidate.per_epoch == (WHOLE if whole else COUNT)
     checked = numbered.check_order(
         delivered(candidate), count=COUNT, per_epoch=candidate.per_epoch, epochs=3
@@ -148,18 +154,95 @@ def few(monkeypatch, *more):
     )
 
 
-def test_rows_and_ratios(short_pieces, monkeypatch):
+def test_rows_and_ratios(short_pieces, monkeypatch, split):
     few(monkeypatch)
     rows = Rows()
-    measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), rows)
+    measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), split, rows)
     assert list(rows) == OWN
     for name, row in rows.items():
         assert row.check == "ok"
         assert row.images_per_s.n == 2
         assert list(row.ratios) == ([] if name == pipelines.TEXTBOOK else [pipelines.TEXTBOOK])
         assert ("ours_to_this" in row.figures) == (name != "permutation")
+    assert rows["permutation"].figures["verdict"].startswith("The images are drawn noise")
     gain = rows["cache_shuffle_repeat_batch"].figures["ours_to_this"]["median"]
     assert gain == pytest.approx(rows["permutation"].ratios[pipelines.TEXTBOOK].median)
+
+
+def test_the_naive_way_is_that_of_the_ladders_first_rung(split, monkeypatch):
+    """One function assembles both, and what the row asks of it is what the rung is."""
+    asked = []
+    image_batches = textbook.image_batches
+
+    def asking(split, data, policy, **sizes):
+        asked.append((data, sizes["image_size"]))
+        return image_batches(split, data, policy, **sizes)
+
+    monkeypatch.setattr(textbook, "image_batches", asking)
+    candidate = naive.candidate(split, BATCH)
+    candidate.make()
+    rung = rungs.naive(recipes.get("cifar10-32px")).config.data
+    assert asked == [(rung, 224)]
+    assert (rung.cache, rung.prefetch, rung.parallel_map) == ("none", 0, 1)
+    assert candidate.ready == 0
+
+
+def test_the_naive_way_delivers_finished_images(split, short_pieces, monkeypatch):
+    candidate = naive.candidate(split, BATCH)
+    images, _ = next(delivered(candidate))
+    assert images.shape == (BATCH, 224, 224, 3)
+    assert images.dtype == np.float32
+    few(monkeypatch, candidate)
+    rows = Rows()
+    measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), split, rows)
+    assert rows["naive/224px"].check == "ok"
+    assert rows["naive/224px"].figures["ours_to_this"]["median"] > 1
+    assert "permutation delivers uint8 at 16 px" in rows["naive/224px"].figures["differs"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_waits_for_its_turn_does_not_work(split, short_pieces, name):
+    """All rows share a process: one that works while another is timed would slow it down."""
+    large = COUNT // 2  # as `naive/224px` finishes one, 0.2 s go by
+    waiting = contender({c.name: c for c in candidates(split, large)}[name], COUNT)
+    assert waiting.check() == "ok"
+    waiting.before()
+    waiting.run()
+    began = time.process_time()
+    time.sleep(0.4)
+    assert time.process_time() - began < 0.12  # two batches made ready again
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight images of each of two classes, all of one colour, larger than they are asked for."""
+    for number, name in enumerate(("a", "b")):
+        place = tmp_path / "train" / name
+        place.mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (40, 40), (100 * number, 50, 7)).save(place / f"{i}.png")
+        (tmp_path / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "test" / name / "0.png")
+    return tmp_path
+
+
+def test_real_images_are_numbered_at_their_centres(folder):
+    plan = PipelinesPlan(images=16, image_size=24, global_batch_size=8, data_path=str(folder))
+    found = pipelines.numbered_images(plan)
+    np.testing.assert_array_equal(numbered.numbers_of(found.images), np.arange(16))
+    np.testing.assert_array_equal(found.images[0, 0, 0], [0, 50, 7])
+    np.testing.assert_array_equal(found.images[15, 0, 0], [100, 50, 7])
+    assert found.image_shape == (24, 24, 3)
+
+
+def test_fewer_images_than_asked_for_are_one_line(folder, tmp_path):
+    out = tmp_path / "r.json"
+    flags = ["--data-path", str(folder), "--images", "17", "--global-batch-size", "8"]
+    with pytest.raises(ConfigError) as caught:
+        commands.run(["pipelines", *flags, "--out", str(out)])
+    said = "images must be at most the 16 training images of .* Received: 17; give --images 16"
+    assert re.fullmatch(said, str(caught.value))
+    assert not out.exists()
 
 
 def test_a_pipeline_outside_of_tensorflow(short_pieces, monkeypatch, split):
@@ -170,7 +253,7 @@ def test_a_pipeline_outside_of_tensorflow(short_pieces, monkeypatch, split):
 
     few(monkeypatch, Candidate("numpy", shuffled, WHOLE, BATCH, in_graph=False, differs="NumPy"))
     rows = Rows()
-    measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), rows)
+    measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), split, rows)
     assert rows["numpy"].check == "ok"
     assert rows["numpy"].images_per_s.n == 2
     assert rows["numpy"].figures["differs"] == "NumPy"
@@ -184,7 +267,7 @@ def test_a_pipeline_that_repeats_images_shows_no_number(short_pieces, monkeypatc
 
     few(monkeypatch, Candidate("bad", with_replacement, len(split), BATCH))
     rows = Rows()
-    measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), rows)
+    measure_pipelines(PipelinesPlan(COUNT, SIZE, BATCH, seconds=0.1), split, rows)
     assert "images came twice in epoch 1" in rows["bad"].check
     assert rows["bad"].images_per_s is None
     assert rows["permutation"].images_per_s is not None

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from fastcifar.bench import commands, pages, plots
+from fastcifar.bench.measure import Described
 from fastcifar.bench.precision import PrecisionPlan, measure_precision
 from fastcifar.bench.record import Record
 from fastcifar.errors import ConfigError
@@ -120,6 +121,111 @@ def test_a_mistake_of_the_user_ends_it():
     with pytest.raises(ConfigError, match="no such folder"):
         measured(processes.start, steps=3)
     assert not processes.open
+
+
+ACCURACIES = {
+    "float32": [0.90, 0.91, 0.92],
+    "mixed_bfloat16": [0.91, 0.90, 0.917],
+    "mixed_float16": [0.80, 0.81, 0.79],
+}
+
+
+def learning(found=ACCURACIES, **machine):
+    """Processes that also run to the end, with these accuracies."""
+    processes = answering(**machine)
+    asked = []
+
+    def train(name, seed, run_dir):
+        run = found[name.partition(",")[0]][seed]
+        if isinstance(run, Exception):
+            raise run
+        return {"test_accuracy": run}
+
+    def prepare_runs(name, config):
+        # The rates' processes have gone: a run has the device to itself.
+        assert processes.open == {name}
+        asked.append((name, config["runtime"]["precision"]))
+        return {"environment": {}}
+
+    processes.answers |= {"prepare_runs": prepare_runs, "train": train}
+    processes.runs = asked
+    return processes
+
+
+def trained(processes, seeds=3):
+    config = dataclasses.replace(CONFIG, seed=0)
+    rows = measured(processes.start, config, steps=3, seeds=seeds)
+    assert not processes.open
+    return rows
+
+
+def test_runs_over_seeds_tell_whether_a_precision_costs_accuracy(tmp_path):
+    processes = learning(gpus=["A100"], found=ACCURACIES | {"tf32": [0.95, 0.951, 0.949]})
+    rows = trained(processes)
+    assert processes.runs == [
+        ("float32, 3 runs", "float32"),
+        ("tf32, 3 runs", "float32"),
+        ("mixed_bfloat16, 3 runs", "mixed_bfloat16"),
+        ("mixed_float16, 3 runs", "mixed_float16"),
+    ]
+    float32, same = rows["float32"].figures, rows["mixed_bfloat16"].figures
+    assert float32["accuracy"]["median"] == pytest.approx(0.91)
+    assert float32["deviation"] == pytest.approx(0.01)
+    assert "accuracy_difference" not in float32
+    assert "test accuracy 91.00% [88.52%, 93.48%], 3 seeds." in float32["verdict"]
+    # Welch's interval by hand: variances 1e-4 and 7.3e-5, 3.9 degrees of freedom, so 3.
+    assert same["accuracy_difference"]["median"] == pytest.approx(-0.001)
+    half = 3.182 * (1e-4 / 3 + 7.3e-5 / 3) ** 0.5
+    assert same["accuracy_difference"]["high"] == pytest.approx(-0.001 + half, rel=1e-3)
+    assert same["test_accuracies"] == ACCURACIES["mixed_bfloat16"]
+    assert (
+        "It costs no accuracy that 3 seeds can tell: difference from float32 -0.10 points [-2.52,"
+        in same["verdict"]
+    )
+    assert same["verdict"].startswith("mixed_bfloat16: ")
+    assert (
+        "It costs accuracy: difference from float32 -11.00"
+        in (rows["mixed_float16"].figures["verdict"])
+    )
+    assert "It gains accuracy: difference from float32 +4.00" in rows["tf32"].figures["verdict"]
+    assert "accuracy" not in rows["float32_nudged"].figures
+
+    found = Record("precision", "c", {"cpu": "a CPU"}, {}, tuple(rows.values()))
+    assert "| accuracy less that of float32 |" in pages.table_of(found).splitlines()[0]
+    written = plots.write_plots(tmp_path / "r.json", found)
+    assert [path.name for path in written] == ["r.png", "r-losses.png", "r-accuracy.png"]
+
+
+def test_a_precision_whose_runs_fail_keeps_its_rate():
+    lost = ACCURACIES | {
+        "mixed_bfloat16": [0.9, Described("DivergenceError: at step 3"), Described("x")]
+    }
+    row = trained(learning(found=lost))["mixed_bfloat16"]
+    assert row.images_per_s is not None
+    assert "2 of 3 runs failed, seed 1: DivergenceError: at step 3." in row.figures["verdict"]
+    assert row.figures["runs"] == 1
+    assert "accuracy_difference" not in row.figures
+
+
+def test_without_seeds_nothing_runs_to_the_end():
+    processes = learning()
+    rows = trained(processes, seeds=0)
+    assert not processes.runs
+    assert "test_accuracies" not in rows["mixed_bfloat16"].figures
+
+
+@pytest.mark.usefixtures("tiny_network", "short_pieces")
+def test_real_runs_over_seeds():
+    rows = measured(Local, steps=2, seeds=2)
+    for name in ("float32", "mixed_bfloat16"):
+        assert len(rows[name].figures["test_accuracies"]) == 2
+    assert "difference from float32" in rows["mixed_bfloat16"].figures["verdict"]
+    assert "test_accuracies" not in rows["mixed_float16"].figures  # not timed here
+
+
+def test_one_seed_is_refused():
+    with pytest.raises(ConfigError, match=r"seeds must be 2 or more.* Received: 1"):
+        commands.run(["precision", "--seeds", "1"])
 
 
 @pytest.mark.parametrize("given", ["--precision=float32", "--no-tf32"])

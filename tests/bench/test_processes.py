@@ -14,9 +14,10 @@ import pytest
 from fastcifar import config_file
 from fastcifar.bench.measure import Described
 from fastcifar.bench.processes import row_process, worker
-from fastcifar.bench.processes.row_process import OutOfMemory, RowProcess
+from fastcifar.bench.processes.row_process import OutOfMemory, Processes, RowProcess
 from fastcifar.bench.processes.worker import Worker, kind_of, serve
 from fastcifar.errors import ConfigError, FastcifarError, UserError
+from tests.bench.handles import Canned, Local
 from tests.bench.subjects import BATCH, CONFIG
 
 PIECE_S = 0.02  # of the fixture `short_pieces`
@@ -141,6 +142,36 @@ def test_a_process_of_its_own(capfd):
     finally:
         process.close()
     assert "tiny: starting a process" in capfd.readouterr().err
+
+
+def test_all_processes_of_a_benchmark_end_with_its_block():
+    made = Canned(dance=lambda name: name)
+
+    def measure():
+        with Processes(made.start) as processes:
+            assert processes.start("a").ask("dance") == processes["a"].ask("dance") == "a"
+            processes.start("b")
+            processes.start("c")
+            processes.close("c", "never opened")
+            assert made.open == {"a", "b"}
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure()
+    assert not made.open
+    # One that a row had before ends when it gets another one.
+    handles = []
+
+    def start(name):
+        handles.append(Local(name))
+        return handles[-1]
+
+    with Processes(start) as processes:
+        processes.start("a")
+        processes.start("a")
+        assert [handle.closed for handle in handles] == [True, False]
+        processes.close()
+        assert handles[1].closed
 
 
 def test_a_process_that_dies_tells_its_last_words(monkeypatch):

@@ -67,6 +67,7 @@ def test_rows_take_turns_each_in_a_process_of_its_own():
     assert {row.check for row in rows.values()} == {"ok"}
     assert rows[COLD].figures["compile_s"] == 12.0
     assert rows[COLD].figures["starts"] == 2
+    assert rows[COLD].figures["each"]["compile_s"] == [12.0, 12.0]
     assert rows[WARM].figures["compile_to_cold"]["median"] == pytest.approx(0.25)
     assert rows[WARM].figures["compile_to_cold"]["n"] == 2
 
@@ -104,6 +105,7 @@ def test_a_cached_program_that_answers_otherwise_shows_no_number(loss, said):
     assert rows[WARM].check.startswith(said)
     assert rows[WARM].figures == {}
     assert rows[COLD].figures["starts"] == 2
+    assert rows[COLD].figures["each"]["compile_s"] == [12.0, 12.0]
 
 
 def test_what_fails_is_a_row_and_the_others_go_on():

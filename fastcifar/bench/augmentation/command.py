@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastcifar import recipes
-from fastcifar.bench import flags, pages, tables
+from fastcifar.bench import flags, pages, plots, tables
 from fastcifar.bench.augmentation.names import LIBRARIES, PARTS, subjects
 from fastcifar.bench.flags import MeasureFlags
 from fastcifar.bench.record import Record, RecordFile
@@ -92,7 +92,8 @@ def run(arguments: Sequence[str], start_tensorflow: Callable[[], None] = lambda:
         measure(given, chosen, file.put)
     finally:
         print(pages.tables_of(file.record))
-        print(f"record: {path}")
+        written = [path, *plots.write_plots(path, file.record)]
+        print(f"record: {', '.join(map(str, written))}")
     theirs = tuple(f"/{library}" for library in LIBRARIES)
     ours = tuple(row for row in file.record.rows if not row.name.endswith(theirs))
     return 1 if tables.failed(dataclasses.replace(file.record, rows=ours)) else 0

@@ -61,13 +61,6 @@ def figures(record: Record) -> dict[str, Figure]:
         Patch(color=style.GREY, label="no difference"),
         Patch(facecolor="none", edgecolor=style.VERMILION, hatch="///", label="loses, dropped"),
     ]
-    axes.legend(
-        handles=marks,
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=len(marks),
-        frameon=False,
-        fontsize=style.TEXT_SIZE - 1,
-    )
+    parts.legend_above(axes, handles=marks, ncols=len(marks))
     parts.machine(figure, record)
     return {"": figure}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -14,10 +16,10 @@ from fastcifar.reporting import style
 _WIDE = 30
 
 
-def rates(record: Record) -> Figure:
-    """Bars of images/s with quartiles, one a row."""
+def rates(record: Record, title: str = "") -> Figure:
+    """Bars of images/s with quartiles, one a row; the title is the kind of the record."""
     rows = [row for row in record.rows if row.images_per_s is not None]
-    figure = style.new_figure(f"{record.kind}: images/s", height=1.6 + 0.55 * len(rows))
+    figure = style.new_figure(title or f"{record.kind}: images/s", height=1.6 + 0.55 * len(rows))
     axes = bars(figure, [row.name for row in rows], "Images/s (median and quartiles)")
     for place, row in enumerate(rows):
         rate = row.images_per_s
@@ -51,6 +53,30 @@ def bars(figure: Figure, names: list[str], xlabel: str) -> Axes:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return axes
+
+
+def lines(figure: Figure, xlabel: str, ylabel: str) -> Axes:
+    """Axes for lines or points, with a grid."""
+    axes = figure.add_subplot()
+    axes.set_xlabel(xlabel, fontsize=style.TEXT_SIZE)
+    axes.set_ylabel(ylabel, fontsize=style.TEXT_SIZE)
+    axes.tick_params(labelsize=style.TEXT_SIZE - 1)
+    axes.grid(color="#E3E3E3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return axes
+
+
+def legend_above(axes: Axes, **options: Any) -> None:
+    """The legend in a line above the axes, where no mark can lie under it."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        frameon=False,
+        fontsize=style.TEXT_SIZE - 1,
+        **options,
+    )
 
 
 def note(axes: Axes, x: float, y: float, text: str) -> None:

@@ -18,7 +18,7 @@ def figures(record: Record) -> dict[str, Figure]:
     if not rows:
         return {}
     figure = style.new_figure("Rate by number of replicas, over that of one")
-    axes = figure.add_subplot()
+    axes = parts.lines(figure, "Replicas", "Images/s over one replica's")
     numbers = sorted({1, *(row.figures["replicas"] for row in rows)})
     real = len(record.environment.get("gpus") or []) > 1
     ideal = numbers if real else [1] * len(numbers)
@@ -44,15 +44,8 @@ def figures(record: Record) -> dict[str, Figure]:
             label=f"{way}: {_held(way)}",
         )
     axes.set_xticks(numbers, [str(number) for number in numbers])
-    axes.set_xlabel("Replicas", fontsize=style.TEXT_SIZE)
-    axes.set_ylabel("Images/s over one replica's", fontsize=style.TEXT_SIZE)
     axes.set_ylim(bottom=0)
-    axes.tick_params(labelsize=style.TEXT_SIZE - 1)
-    axes.grid(color="#E3E3E3", linewidth=0.8)
-    axes.set_axisbelow(True)
     axes.legend(frameon=False, fontsize=style.TEXT_SIZE - 1)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
     parts.machine(figure, record)
     return {"": figure}
 

@@ -33,12 +33,6 @@ def figures(record: Record) -> dict[str, Figure]:
             start += row.figures[part]
         parts.note(axes, start, place, f"{start:.1f} s")
     axes.set_xlim(0, max(sum(row.figures[part] for part in PARTS) for row in rows) * 1.15)
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=len(PARTS),
-        frameon=False,
-        fontsize=style.TEXT_SIZE - 1,
-    )
+    parts.legend_above(axes, ncols=len(PARTS))
     parts.machine(figure, record)
     return {"": figure}

@@ -32,6 +32,7 @@ class Candidate:
         in_graph: consumed inside a TensorFlow graph, or by Python.
         differs: what it does otherwise than the others, or empty.
         lacks: why it cannot be measured here, or empty.
+        ready: batches that it keeps ready.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Candidate:
     in_graph: bool = True
     differs: str = ""
     lacks: str = ""
+    ready: int = PREFETCH
 
 
 def augmented(name: str) -> str:

@@ -105,10 +105,53 @@ class RowProcess:
         return Described(f"the process of this row ended with status {status}{why}")
 
 
-def start(name: str) -> Handle:
-    """Make the process of the row `name`, and say so on stderr: a benchmark takes minutes."""
+class Processes:
+    """The processes of a benchmark: all of them end with the block.
+
+        with Processes(start) as processes:
+            processes.start("a row").ask("prepare", …)
+
+    Args:
+        start: makes the process of a row.
+    """
+
+    def __init__(self, start: Start):
+        self._start = start
+        self._open: dict[str, Handle] = {}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def start(self, name: str) -> Handle:
+        """Make the process of the row `name`; one that it had before ends."""
+        self.close(name)
+        self._open[name] = self._start(name)
+        return self._open[name]
+
+    def __getitem__(self, name: str) -> Handle:
+        """The open process of a row."""
+        return self._open[name]
+
+    def close(self, *names: str) -> None:
+        """End the processes of these rows, where they are open; all of them without a name."""
+        for name in names or tuple(self._open):
+            process = self._open.pop(name, None)
+            if process is not None:
+                process.close()
+
+
+def start(name: str, environment: Mapping[str, str] | None = None) -> Handle:
+    """Make the process of the row `name`, and say so on stderr: a benchmark takes minutes.
+
+    Args:
+        name: of the row.
+        environment: variables that it gets beside those of this process.
+    """
     print(f"{name}: starting a process", file=sys.stderr, flush=True)
-    return RowProcess()
+    return RowProcess(environment)
 
 
 def error_of(kind: str, text: str) -> Exception:

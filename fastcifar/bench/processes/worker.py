@@ -50,6 +50,8 @@ class Worker:
             "reduction": self.reduction,
             "replicas_agree": self.replicas_agree,
             "peaks": self.peaks,
+            "arithmetic": self.arithmetic,
+            "stages": self.stages,
             "prepare_runs": self.prepare_runs,
             "train": self.train,
         }
@@ -64,7 +66,12 @@ class Worker:
         return self._questions[do](**arguments)
 
     def prepare(
-        self, config: dict[str, Any], *, keep_weights: bool = False, per_image: bool = False
+        self,
+        config: dict[str, Any],
+        *,
+        keep_weights: bool = False,
+        per_image: bool = False,
+        held: bool = False,
     ) -> dict[str, Any]:
         """Import TensorFlow, set devices, data and network up, open the input, build the step.
 
@@ -72,6 +79,7 @@ class Worker:
             config: see `fastcifar.config_file`.
             keep_weights: remember the first weights, which `begin` goes back to.
             per_image: read and transform image by image (`fastcifar.bench.textbook`).
+            held: feed the step by one batch that lies on the device instead of by the pipeline.
 
         Returns:
             import_s: from the making of the process to the end of the imports.
@@ -85,7 +93,7 @@ class Worker:
         import tensorflow as tf
 
         from fastcifar.bench import textbook
-        from fastcifar.bench.subject import Driver, Subject
+        from fastcifar.bench.subject import Driver, Subject, hold
         from fastcifar.training.phase import build_step, open_batches
         from fastcifar.training.preparation import prepare
         from fastcifar.training.progress import Display
@@ -100,7 +108,8 @@ class Worker:
         self._weights = prepared.state.arrays() if keep_weights else None
         self._open = textbook.open_batches if per_image else open_batches
         self._step = build_step(subject.config, prepared, subject.phase)
-        batches = self._open(subject.config, prepared, subject.phase, 0)
+        given = (subject.config, prepared, subject.phase, 0)
+        batches = hold(subject) if held else self._open(*given)
         self._driver = Driver(subject, self._step, batches)
         return {
             "import_s": import_s,
@@ -245,6 +254,43 @@ class Worker:
             "peak_host_bytes": environment.peak_host_bytes(),
             "peak_device_bytes": runtime.peak_device_bytes(),
         }
+
+    def arithmetic(self, peak_seconds: float = 1.0) -> dict[str, float]:
+        """What the network asks for, and what the device gives at best in its compute dtype.
+
+        Args:
+            peak_seconds: for each of the two peaks.
+
+        Returns:
+            flops_per_image: of a training step of the whole network.
+            peak_flops_per_s, peak_bytes_per_s: see `fastcifar.bench.arithmetic.Arithmetic`.
+        """
+        from fastcifar.bench import arithmetic, compute
+
+        found = arithmetic.of(self._subject, peak_seconds)
+        return {"flops_per_image": compute.TRAINING_FACTOR * found.forward_flops, **found.peaks}
+
+    def stages(self, seconds: float) -> dict[str, Any]:
+        """Measure the stages of a step for so many seconds.
+
+        Returns:
+            bound_by: the stage that bounds it (`fastcifar.bench.verdict`), or None.
+            us_per_image: of every stage that a step pays and that has a time.
+        """
+        from fastcifar.bench.stage_names import EACH_STEP, END_TO_END
+        from fastcifar.bench.stages import StagesPlan, measure_stages
+
+        found: dict[str, dict[str, Any]] = {}
+        measure_stages(
+            self._subject.config,
+            self._subject.prepared,
+            StagesPlan(seconds=seconds, peak_seconds=0.1),
+            lambda *rows: found.update({row.name: row.figures for row in rows}),
+        )
+        times = {
+            name: row["us_per_image"] for name, row in found.items() if row.get("paid") == EACH_STEP
+        }
+        return {"bound_by": found[END_TO_END].get("bound_by"), "us_per_image": times}
 
     def prepare_runs(self, config: dict[str, Any]) -> dict[str, Any]:
         """Set up for runs that differ in their seed; returns the `environment`."""
