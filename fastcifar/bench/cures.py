@@ -98,11 +98,11 @@ class _Side:
         self._check = self._process.ask("calibrate")["check"]
         found = self._process.ask("stages", seconds=stage_seconds)
         times = found["us_per_image"]
-        took = times.get(self._case.stage)
-        if self._case.stage == COMPUTE:
-            took = times[FORWARD] + times[BACKWARD]
+        parts = (FORWARD, BACKWARD) if self._case.stage == COMPUTE else (self._case.stage,)
         self.figures = {"flags": getattr(self._case, self._which), "bound_by": found["bound_by"]}
-        if took is not None:
+        # One that is lost in the noise has no time to show.
+        if {*parts, STEP} <= times.keys():
+            took = sum(times[part] for part in parts)
             self.figures |= {"stage_us": took, "share_of_step": took / times[STEP]}
         return built
 

@@ -61,12 +61,14 @@ class StagesPlan:
         seconds: for all rounds together, start-up apart.
         rounds: at most this many.
         peak_seconds: for each of the two peaks of the device.
+        piece: share of the seconds that a piece of work usually takes; less is more rounds.
     """
 
     stages: Sequence[str] = STAGES
     seconds: float = 90.0
     rounds: int | None = None
     peak_seconds: float = 1.0
+    piece: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -118,39 +120,42 @@ def measure_stages(
         put(*rows(laps, layout, device, plan.stages, prepared.runtime.precision))
 
     measure.interleave(
-        contenders(subject, layout, plan.stages),
+        contenders(subject, layout, plan.stages, plan.piece),
         seconds=plan.seconds,
         rounds=plan.rounds,
         after_round=report,
     )
 
 
-def contenders(subject: Subject, layout: Layout, stages: Sequence[str] = STAGES) -> list[Contender]:
-    """What takes turns for `stages`, in the order of the table."""
+def contenders(
+    subject: Subject, layout: Layout, stages: Sequence[str] = STAGES, piece: float = 1.0
+) -> list[Contender]:
+    """What takes turns for `stages`, in the order of the table; see `StagesPlan`."""
     needed = {part for stage in stages for part in layout.parts(stage)}
     transforms = bool(layout.on_host & set(stages))
     if transforms:
         needed |= {_INPUT, ORDER, *([_IMAGES] if layout.each_step else [])}
     height, _, _ = subject.prepared.splits.train.image_shape
+    short = piece * _SHORT
     found = []
     if needed & set(INGEST):
         found += [c for c in ingest.contenders(subject.config.data, height) if c.name in needed]
     for name, made in {
         ORDER: lambda: host_stages.input_contender(
-            ORDER, subject, _SHORT, images=layout.each_step is None, transformed=False
+            ORDER, subject, short, images=layout.each_step is None, transformed=False
         ),
-        _IMAGES: lambda: host_stages.input_contender(_IMAGES, subject, _SHORT, transformed=False),
-        _INPUT: lambda: host_stages.input_contender(_INPUT, subject, _SHORT),
-        TRANSFER: lambda: host_stages.transfer_contender(TRANSFER, subject, _SHORT),
+        _IMAGES: lambda: host_stages.input_contender(_IMAGES, subject, short, transformed=False),
+        _INPUT: lambda: host_stages.input_contender(_INPUT, subject, short),
+        TRANSFER: lambda: host_stages.transfer_contender(TRANSFER, subject, short),
     }.items():
         if name in needed:
             found.append(made())
     for name in prefixes.names(layout.replicas):
         if name in needed:
             long = name in (FORWARD, BACKWARD, REDUCE, STEP)
-            found.append(_device_contender(name, subject, 1.0 if long else _SHORT))
+            found.append(_device_contender(name, subject, piece if long else short))
     if END_TO_END in needed:
-        found.append(_end_to_end_contender(subject))
+        found.append(_end_to_end_contender(subject, piece))
     return found
 
 
@@ -170,11 +175,11 @@ def _device_contender(name: str, subject: Subject, share: float) -> Contender:
     return Contender(name, run, check=check)
 
 
-def _end_to_end_contender(subject: Subject) -> Contender:
+def _end_to_end_contender(subject: Subject, share: float) -> Contender:
     driver = end_to_end(subject)
 
     def check() -> str:
-        driver.calibrate()
+        driver.calibrate(share)
         return finite(driver)
 
     return Contender(END_TO_END, driver.run, check=check, before=driver.drain)

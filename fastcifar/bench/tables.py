@@ -37,7 +37,7 @@ _FIGURES: dict[str, tuple[str, str | Callable[[Any], str]]] = {
     "outcome": ("outcome", "{}"),
     "times_naive": ("× naive, by the rungs", "{:.2f}"),
     "us_per_image": ("µs/image", "{:,.2f}"),
-    "share_of_step": ("of step", "{:.1%}"),
+    "share_of_step": ("of step", lambda share: f"{max(0.0, share):.1%}"),
     "flops_per_s": ("FLOP/s", "{:.2e}"),
     "utilisation": ("of peak", "{:.1%}"),
     "bandwidth_share": ("of memory's peak", "{:.1%}"),
@@ -132,7 +132,7 @@ def table(record: Record) -> Table:
     keys = [key for key in _FIGURES if any(row.figures.get(key) is not None for row in record.rows)]
     for key in keys:
         made.add_column(_FIGURES[key][0], justify="right")
-    others = list(dict.fromkeys(name for row in record.rows for name in row.ratios))
+    others = list(dict.fromkeys(to for row in record.rows for to in _relative(row)))
     for name in others:
         made.add_column(f"× {name}", justify="right")
     made.add_column("check")
@@ -192,7 +192,14 @@ def _written(value: Any, form: str | Callable[[Any], str]) -> str:
 
 
 def _ratios(row: Row, others: Sequence[str]) -> list[str]:
-    return [with_interval(row.ratios[name]) if name in row.ratios else "" for name in others]
+    ratios = _relative(row)
+    return [with_interval(ratios[to]) if to in ratios else "" for to in others]
+
+
+def _relative(row: Row) -> dict[str, Estimate]:
+    """The ratios of a row by what they are to; to one of its own section, without the section."""
+    section = f"{row.name.rpartition('/')[0]}/"
+    return {to.removeprefix(section): ratio for to, ratio in row.ratios.items()}
 
 
 def failed(record: Record) -> bool:

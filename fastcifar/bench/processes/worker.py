@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from fastcifar import config_file, environment, runtime
 from fastcifar.bench.measure import describe
+from fastcifar.bench.record import Row
 from fastcifar.errors import FastcifarError, UserError
 
 # Kinds of errors.
@@ -275,22 +276,25 @@ class Worker:
 
         Returns:
             bound_by: the stage that bounds it (`fastcifar.bench.verdict`), or None.
-            us_per_image: of every stage that a step pays and that has a time.
+            us_per_image: of every stage that a step pays and that is not lost in the noise.
         """
         from fastcifar.bench.stage_names import EACH_STEP, END_TO_END
         from fastcifar.bench.stages import StagesPlan, measure_stages
 
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Row] = {}
         measure_stages(
             self._subject.config,
             self._subject.prepared,
-            StagesPlan(seconds=seconds, peak_seconds=0.1),
-            lambda *rows: found.update({row.name: row.figures for row in rows}),
+            # Short pieces: many rounds, or the verdict has nothing to go by.
+            StagesPlan(seconds=seconds, peak_seconds=0.1, piece=0.2),
+            lambda *rows: found.update({row.name: row for row in rows}),
         )
         times = {
-            name: row["us_per_image"] for name, row in found.items() if row.get("paid") == EACH_STEP
+            name: row.figures["us_per_image"]
+            for name, row in found.items()
+            if row.images_per_s is not None and row.figures["paid"] == EACH_STEP
         }
-        return {"bound_by": found[END_TO_END].get("bound_by"), "us_per_image": times}
+        return {"bound_by": found[END_TO_END].figures.get("bound_by"), "us_per_image": times}
 
     def prepare_runs(self, config: dict[str, Any]) -> dict[str, Any]:
         """Set up for runs that differ in their seed; returns the `environment`."""
