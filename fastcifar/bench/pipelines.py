@@ -183,10 +183,10 @@ def contender(candidate: Candidate, count: int) -> Contender:
         return checked
 
     def drain() -> None:
-        # What was made ready while others were timed would come for nothing.
+        # What was made ready while others were timed would come for nothing. One that keeps nothing
+        # ready may still have a batch in the making.
         time.sleep(_SETTLE_S)
-        if candidate.ready:
-            take(2 * candidate.ready)
+        take(max(1, 2 * candidate.ready))
 
     return Contender(candidate.name, run, check=calibrate, before=drain)
 
