@@ -54,3 +54,20 @@ def nearest(name: str, legal: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(name, list(legal), n=1, cutoff=0.5)
     return f" Did you mean '{found[0]}'?" if found else ""
+
+
+def printable(text: str) -> str:
+    """Return `text` with every character that is not printable as its escape.
+
+    Names of files and classes are the user's own: one with ESC in it must not steer the terminal,
+    one with a line break must not look like two. Other scripts and signs stay as they are.
+
+    >>> printable("cat\x1b[31m")
+    'cat\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
+        for sign in text
+    )
