@@ -1,10 +1,10 @@
 """Runs of one configuration that differ in their seed alone, compiled once.
 
 Each is a run of the trainer, with its folder, its loop and its clock. Between two runs all state is
-made anew by the next seed, as `prepare` would make it. Images are chosen (held out for validation,
-limited, drawn) by the configuration's own seed, so all runs train on the same images and their
-spread is that of weights, order, augmentation and dropout. Where a configuration chooses none, the
-run of a seed is that of `fastcifar train --seed`, bit for bit; that of its own seed always is.
+made anew by the next seed, as `prepare` would make it. Images are chosen (limited, drawn) by the
+configuration's own seed, so all runs train on the same images and their spread is that of weights,
+order, augmentation and dropout. Where a configuration chooses none, the run of a seed is that of
+`fastcifar train --seed`, bit for bit; that of its own seed always is.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SeededRuns:
     """Runs of `config` by seed.
 
     Args:
-        config: of the runs; its seed also chooses the validation images.
+        config: of the runs; its seed also chooses the images.
 
     Attributes:
         prepared: the parts that all runs share.

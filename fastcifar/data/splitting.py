@@ -7,7 +7,10 @@ Both work class by class, so that every class keeps its share of the whole:
    class gets the whole part of its share, and the examples still missing go one each to the classes
    with the largest fractional parts, the lower label first where they are equal. Shares are
    computed in integers, so the result does not depend on floating-point rounding.
-3. Which examples of a class are taken depends on the seed and the class alone.
+3. Which examples of a class are taken depends on the seed and the class alone. What is held out is
+   the same for every seed of a run: were it not, a run that starts from the weights of another
+   would be tested on images that these have been trained on, and accuracies over several seeds
+   would be of different images.
 
 Indices are returned in ascending order: the subset lies in memory as the whole did, and a gather
 over it reads forwards.
@@ -22,6 +25,8 @@ from fastcifar.errors import SourceError
 
 # Keys of the random streams, so that the two draws are independent of each other under one seed.
 _LIMIT, _HOLD_OUT = 1, 2
+
+FIXED_SEED = 0  # of what must not depend on the seed of a run: hold-outs, limits of test images
 
 
 def limit(split: Examples, count: int, seed: int) -> Examples:
@@ -40,21 +45,18 @@ def limit(split: Examples, count: int, seed: int) -> Examples:
     return split.take(limit_indices(split.labels, count, seed))
 
 
-def hold_out(split: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
-    """Split `split` in two, class-balanced: (what remains, what is held out).
+def hold_out(split: Examples, fraction: float) -> tuple[Examples, Examples]:
+    """Split `split` in two, class-balanced: (what remains, what is held out), always the same way.
 
     Args:
         split: N examples.
         fraction: share to hold out, inside (0, 1). Held out are `fraction * N` examples, rounded
             half up, but at least one of every class, and one of every class remains.
-        seed: non-negative; the same seed holds out the same examples.
 
     Raises:
         SourceError: if `fraction` is out of range or a class has a single example.
     """
-    remaining, held_out = hold_out_indices(
-        split.labels, fraction, seed, class_names=split.class_names
-    )
+    remaining, held_out = hold_out_indices(split.labels, fraction, class_names=split.class_names)
     return split.take(remaining), split.take(held_out)
 
 
@@ -81,14 +83,13 @@ def limit_indices(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def hold_out_indices(
-    labels: np.ndarray, fraction: float, seed: int, *, class_names: tuple[str, ...] | None = None
+    labels: np.ndarray, fraction: float, *, class_names: tuple[str, ...] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices (int64, ascending) that `hold_out` leaves and those that it holds out.
 
     Args:
         labels: int [N].
         fraction: share to hold out, inside (0, 1).
-        seed: non-negative.
         class_names: what error messages call the labels; their numbers without it.
 
     Raises:
@@ -112,7 +113,7 @@ def hold_out_indices(
     spare = {label: len(where) - 2 for label, where in members.items()}
     extra = _largest_remainder(spare, held_out_count - classes)
     counts = {label: 1 + more for label, more in extra.items()}
-    held_out = _draw(members, counts, (seed, _HOLD_OUT))
+    held_out = _draw(members, counts, (FIXED_SEED, _HOLD_OUT))
     remaining = np.ones(total, dtype=bool)
     remaining[held_out] = False
     return np.flatnonzero(remaining), held_out

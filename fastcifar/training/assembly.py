@@ -33,7 +33,8 @@ def load_splits(
 
     Args:
         data: the source and its limits.
-        seed: of the choice of images.
+        seed: of the images that `limit_train` keeps and that the synthetic source draws. What is
+            held out and what `limit_test` keeps are the same for all seeds.
         progress: called with (what, done, total) while images are read.
 
     Raises:
@@ -60,9 +61,9 @@ def load_splits(
     if data.limit_train is not None:
         train = splitting.limit(train, data.limit_train, seed)
     if data.limit_test is not None:
-        test = splitting.limit(test, data.limit_test, seed)
+        test = splitting.limit(test, data.limit_test, splitting.FIXED_SEED)
     if validation is None and data.validation_fraction:
-        train, validation = splitting.hold_out(train, data.validation_fraction, seed)
+        train, validation = splitting.hold_out(train, data.validation_fraction)
     splits = Splits(train=train, test=test, validation=validation, notes=notes)
     return splits.in_memory() if _fit(splits, budget, data) else splits
 

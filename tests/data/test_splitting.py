@@ -66,13 +66,12 @@ def test_limit_shares_by_largest_remainder(
 
 @given(
     labels=class_sizes(smallest=2),
-    seed=seeds,
     fraction=st.floats(0.001, 0.999),
 )
 def test_hold_out_is_a_partition_with_every_class_on_both_sides(
-    labels: np.ndarray, seed: int, fraction: float
+    labels: np.ndarray, fraction: float
 ) -> None:
-    remaining, held_out = hold_out_indices(labels, fraction, seed)
+    remaining, held_out = hold_out_indices(labels, fraction)
     np.testing.assert_array_equal(
         np.sort(np.concatenate([remaining, held_out])), np.arange(len(labels))
     )
@@ -87,13 +86,13 @@ def test_hold_out_is_a_partition_with_every_class_on_both_sides(
 @given(per_class=st.integers(2, 30), classes=st.integers(1, 8), seed=seeds)
 def test_equal_classes_stay_equal_up_to_one(per_class: int, classes: int, seed: int) -> None:
     labels = np.tile(np.arange(classes), per_class)
-    for part in (*hold_out_indices(labels, 0.3, seed), limit_indices(labels, classes + 1, seed)):
+    for part in (*hold_out_indices(labels, 0.3), limit_indices(labels, classes + 1, seed)):
         assert np.ptp(np.bincount(labels[part])) <= 1
 
 
 def test_cifar_sized_counts_are_exact() -> None:
     labels = np.repeat(np.arange(10), 5000)
-    remaining, held_out = hold_out_indices(labels, 0.1, seed=0)
+    remaining, held_out = hold_out_indices(labels, 0.1)
     assert np.bincount(labels[held_out]).tolist() == [500] * 10
     assert np.bincount(labels[remaining]).tolist() == [4500] * 10
     assert np.bincount(labels[limit_indices(labels, 1000, seed=0)]).tolist() == [100] * 10
@@ -108,22 +107,22 @@ def test_a_class_is_drawn_by_its_own_stream() -> None:
     """What other classes hold does not change which of a class's images are taken."""
     labels = np.repeat(np.arange(3), 20)
     more = np.concatenate([labels, np.full(20, 3)])
-    _, few_held = hold_out_indices(labels, 0.2, seed=7)
-    _, more_held = hold_out_indices(more, 0.2, seed=7)
+    _, few_held = hold_out_indices(labels, 0.2)
+    _, more_held = hold_out_indices(more, 0.2)
     np.testing.assert_array_equal(few_held, more_held[more_held < 60])
 
 
 def test_seeds_and_uses_give_different_draws() -> None:
     labels = np.repeat(np.arange(2), 200)
     assert not np.array_equal(limit_indices(labels, 40, 0), limit_indices(labels, 40, 1))
-    _, held_out = hold_out_indices(labels, 0.1, 0)
+    _, held_out = hold_out_indices(labels, 0.1)
     assert not np.array_equal(held_out, limit_indices(labels, 40, 0))
 
 
 def test_splits_carry_images_and_names() -> None:
     whole = split_of([0, 1] * 150)
-    train, held_out = hold_out(whole, 0.1, seed=3)
-    remaining_rows, held_rows = hold_out_indices(whole.labels, 0.1, seed=3)
+    train, held_out = hold_out(whole, 0.1)
+    remaining_rows, held_rows = hold_out_indices(whole.labels, 0.1)
     for part, rows in ((train, remaining_rows), (held_out, held_rows)):
         np.testing.assert_array_equal(
             part.images[:, 0, 0, :2] @ np.array([256, 1]).astype(np.int64), rows
@@ -149,9 +148,9 @@ def test_a_limit_out_of_range_is_refused(count: int) -> None:
 @pytest.mark.parametrize("fraction", [-0.1, 0.0, 1.0, 1.5, float("nan")])
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(SourceError, match=f"between 0 and 1.* Received: {fraction}"):
-        hold_out(split_of([0, 1, 0, 1]), fraction, seed=0)
+        hold_out(split_of([0, 1, 0, 1]), fraction)
 
 
 def test_a_class_of_one_cannot_be_held_out() -> None:
     with pytest.raises(SourceError, match=r"at least two of every class.*'class 1'"):
-        hold_out(split_of([0, 0, 1, 0]), 0.5, seed=0)
+        hold_out(split_of([0, 0, 1, 0]), 0.5)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fastcifar.config import DataConfig
 from fastcifar.data.records import RecordSplit
@@ -24,6 +25,34 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def load(**options) -> Splits:
     config = DataConfig(source="synthetic", synthetic_count=100, synthetic_size=16, **options)
     return load_splits(config, seed=1)
+
+
+def numbered(folder: Path, images: int, *parts: str) -> Path:
+    """Images of two classes that are told apart by their pixels."""
+    for number in range(images):
+        for part in parts:
+            path = folder / part / "ab"[number % 2] / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shade = (number, "ab".index(path.parent.name), len(part))
+            Image.new("RGB", (2, 2), shade).save(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("parts", "options"),
+    [(("",), {}), (("train", "test"), {"limit_test": 6}), (("train", "test", "val"), {})],
+)
+def test_what_is_not_trained_on_is_the_same_for_every_seed(
+    tmp_path: Path, parts: tuple[str, ...], options: dict[str, int]
+) -> None:
+    """Or a run that starts from another seed's weights is tested on images that these have seen."""
+    folder = numbered(tmp_path / "images", 40, *parts)
+    config = DataConfig(source="image_folder", data_path=str(folder), **options)
+    first, other = (load_splits(config, seed=seed) for seed in (0, 1))
+    for name in ("test", "validation"):
+        one, two = getattr(first, name), getattr(other, name)
+        assert one.images.tobytes() == two.images.tobytes()
+        assert one.labels.tobytes() == two.labels.tobytes()
 
 
 @pytest.mark.parametrize("limits", [{}, {"limit_train": 60, "limit_test": 15}])

@@ -62,7 +62,7 @@ def deliver(data: EncodedSet, options: ReadOptions) -> Splits:
     folder, notes = data.key.folder(), list(data.notes)
     current, stale = _look_up(folder, data.key)
     if current:
-        return complete(open_prepared(folder, options), options.seed, notes)
+        return complete(open_prepared(folder, options), notes)
     size = options.storage_size or guess_size(data)
     try:
         if not fits(data.decoded_bytes(size), options.memory_budget):
@@ -71,7 +71,7 @@ def deliver(data: EncodedSet, options: ReadOptions) -> Splits:
     except _TooLarge as large:
         size = large.size
     notes += prepare(data, options, size)
-    return complete(open_prepared(folder, options), options.seed, notes)
+    return complete(open_prepared(folder, options), notes)
 
 
 def prepare(data: EncodedSet, options: ReadOptions, size: int | None = None) -> list[str]:
@@ -131,11 +131,11 @@ def open_prepared(folder: Path, options: ReadOptions) -> tuple[dict[str, Example
     return splits, manifest
 
 
-def complete(found: tuple[dict[str, Examples], Manifest], seed: int, notes: list[str]) -> Splits:
+def complete(found: tuple[dict[str, Examples], Manifest], notes: list[str]) -> Splits:
     """Make `Splits` of the parts that a set has.
 
     Without a test split the validation split becomes one; without both, a share of `TEST_FRACTION`
-    is held out of train, class-balanced by `seed`. A note says so.
+    is held out of train, class-balanced, the same for every seed. A note says so.
     """
     splits, manifest = found
     notes = [*notes, *manifest.notes, *check_faults(manifest.faults, skip=True)]
@@ -143,10 +143,10 @@ def complete(found: tuple[dict[str, Examples], Manifest], seed: int, notes: list
         splits["test"] = splits.pop("validation")
         notes.append("there is no test split: the validation split serves as test")
     elif "test" not in splits:
-        splits["train"], splits["test"] = hold_out(splits["train"], TEST_FRACTION, seed)
+        splits["train"], splits["test"] = hold_out(splits["train"], TEST_FRACTION)
         notes.append(
-            f"there is no test split: {TEST_FRACTION:.0%} of train, class-balanced by seed {seed}, "
-            f"are held out as test ({len(splits['test'])} images)"
+            f"there is no test split: {TEST_FRACTION:.0%} of train, class-balanced, are held "
+            f"out as test ({len(splits['test'])} images)"
         )
     return Splits(splits["train"], splits["test"], splits.get("validation"), tuple(notes))
 
@@ -180,7 +180,7 @@ def _decode_into_memory(
     done = ingest(data, options, size, open_sink)
     splits: dict[str, Examples] = {n: sinks[n].split(data.class_names) for n in data.splits}
     sinks.clear()
-    return complete((splits, _manifest(data, done, {})), options.seed, notes)
+    return complete((splits, _manifest(data, done, {})), notes)
 
 
 def _write(data: EncodedSet, options: ReadOptions, size: int | None, folder: Path) -> None:

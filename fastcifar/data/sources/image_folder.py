@@ -61,7 +61,7 @@ def load_image_folder(data_path: str, options: ReadOptions | None = None) -> Spl
                 f"--storage-size must be that of the prepared folder {str(root)!r}, {size}. "
                 f"Received: {options.storage_size}"
             )
-        return complete(found, options.seed, [])
+        return complete(found, [])
     return deliver(encoded_set(root, options), options)
 
 

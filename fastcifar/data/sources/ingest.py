@@ -42,7 +42,7 @@ class ReadOptions:
         storage_size: height and width in pixels to store; None for the median of the training
             images' shorter sides, at most 224.
         non_square: `crop` images at the centre to a square, or `pad` them to one.
-        seed: of a test split that has to be held out.
+        seed: of images that are drawn (synthetic).
         skip_unreadable: leave unreadable files out, with a note, instead of refusing.
         memory_budget: bytes that decoded images may take; a larger set is prepared on disk and
             read by position. None for no bound.

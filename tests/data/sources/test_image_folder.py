@@ -102,10 +102,9 @@ def test_without_test_folder_a_tenth_of_each_class_is_held_out(tmp_path: Path) -
     both = shades(lone.train.images[:18]) + shades(lone.test.images[:2])
     assert sorted(both) == [SHADE * position for position in range(20)]
     assert "10% of train" in lone.notes[-1]
-    assert "seed 1" in lone.notes[-1]
     assert lone.train.images.tobytes() == split.train.images.tobytes()
     other = load_image_folder(str(tmp_path / "lone"), ReadOptions(seed=2))
-    assert lone.test.images.tobytes() != other.test.images.tobytes()
+    assert lone.test.images.tobytes() == other.test.images.tobytes()
 
 
 @pytest.mark.parametrize("name", ["val", "Validation", "valid"])
