@@ -38,21 +38,24 @@ def growing_sizes(phase: PhaseConfig) -> list[tuple[int, int]]:
 def learning_rates(phase: PhaseConfig, steps_per_epoch: int) -> np.ndarray:
     """Return the learning rate of every step of `phase`: float32 [epochs * steps_per_epoch].
 
-    constant: the rate, after a linear warm-up.
-    cosine: linear warm-up to the rate, then half a cosine down to zero (Loshchilov and Hutter,
-        "SGDR", 2017, without restarts).
-    one_cycle: linear up to the rate over the warm-up, or where there is none over the first 30 % of
-        the steps, then linear down to zero (Smith, "Super-convergence", 2018).
+    A warm-up of W steps rises linearly (Goyal et al., "Accurate, Large Minibatch SGD", 2017): its
+    i-th step has i/W of the rate, so that its last one has the rate itself. The steps after it are
+    those of a phase without a warm-up:
 
-    Every step moves: zero is what the step after the last one would have.
+    constant: the rate.
+    cosine: half a cosine from the rate down to zero (Loshchilov and Hutter, "SGDR", 2017, without
+        restarts).
+    one_cycle: linear from the rate down to zero (Smith, "Super-convergence", 2018); a phase that
+        names no warm-up has one over the first 30 % of its steps.
+
+    Every step moves: zero is what the step before the first and the one after the last would have.
     """
     total = phase.epochs * steps_per_epoch
     warmup = round(phase.warmup_epochs * steps_per_epoch)
     if phase.schedule == "one_cycle":
         warmup = warmup or max(1, round(0.3 * total))
     step = np.arange(total, dtype=np.float64)
-    # (step + 1) / (warmup + 1), so that the first step already moves.
-    rising = np.minimum(1.0, (step + 1) / (warmup + 1))
+    rising = np.minimum(1.0, (step + 1) / max(1, warmup))
     through = np.clip((step - warmup) / max(1, total - warmup), 0.0, 1.0)
     falling = {
         "constant": np.ones(total),

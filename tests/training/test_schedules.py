@@ -19,7 +19,7 @@ def test_constant():
 
 def test_constant_after_a_warm_up():
     phase = PhaseConfig(epochs=2, learning_rate=1.0, schedule="constant", warmup_epochs=1.0)
-    np.testing.assert_allclose(learning_rates(phase, 3), [1 / 4, 2 / 4, 3 / 4, 1, 1, 1])
+    np.testing.assert_allclose(learning_rates(phase, 3), [1 / 3, 2 / 3, 1, 1, 1, 1])
 
 
 def test_cosine():
@@ -30,12 +30,12 @@ def test_cosine():
 def test_cosine_after_a_warm_up():
     phase = PhaseConfig(epochs=6, learning_rate=1.0, schedule="cosine", warmup_epochs=2.0)
     falling = [(1 + np.cos(np.pi * i / 4)) / 2 for i in range(4)]
-    np.testing.assert_allclose(learning_rates(phase, 1), [1 / 3, 2 / 3, *falling], rtol=1e-6)
+    np.testing.assert_allclose(learning_rates(phase, 1), [1 / 2, 1, *falling], rtol=1e-6)
 
 
 def test_one_cycle():
     rates = learning_rates(PhaseConfig(epochs=10, learning_rate=1.0, schedule="one_cycle"), 1)
-    rising = [1 / 4, 2 / 4, 3 / 4]
+    rising = [1 / 3, 2 / 3, 1]
     falling = [i / 7 for i in (7, 6, 5, 4, 3, 2, 1)]
     np.testing.assert_allclose(rates, rising + falling, rtol=1e-6)
 
@@ -44,25 +44,42 @@ def test_one_cycle():
 def test_one_cycle_has_its_peak_at_30_percent(epochs, steps_per_epoch):
     phase = PhaseConfig(epochs=epochs, learning_rate=0.4, schedule="one_cycle")
     rates = learning_rates(phase, steps_per_epoch)
-    assert rates.argmax() == round(0.3 * len(rates))
+    # The last step of the way up, and the first of the way down.
+    up = round(0.3 * len(rates))
     assert rates.max() == np.float32(0.4)
-    assert (rates == rates.max()).sum() == 1
+    assert np.flatnonzero(rates == rates.max()).tolist() == [up - 1, up]
 
 
 def test_one_cycle_takes_a_warm_up_that_is_given():
     phase = PhaseConfig(epochs=10, schedule="one_cycle", warmup_epochs=5.0)
-    assert learning_rates(phase, 8).argmax() == 40
+    assert learning_rates(phase, 8).argmax() == 39
 
 
 def test_a_warm_up_may_be_part_of_an_epoch():
     phase = PhaseConfig(epochs=1, learning_rate=1.0, schedule="constant", warmup_epochs=0.5)
-    np.testing.assert_allclose(learning_rates(phase, 4), [1 / 3, 2 / 3, 1, 1])
+    np.testing.assert_allclose(learning_rates(phase, 4), [1 / 2, 1, 1, 1])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
+@pytest.mark.parametrize("warmup_steps", [1, 3, 7, 20])
+def test_a_warm_up_is_the_plain_line_and_then_the_schedule_without_it(schedule, warmup_steps):
+    """Goyal et al.: equal increments that end at the rate after W steps."""
+    options = {"learning_rate": 0.3, "schedule": schedule}
+    phase = PhaseConfig(epochs=2, warmup_epochs=warmup_steps / 10, **options)
+    rates = learning_rates(phase, 10)
+    assert rates[warmup_steps - 1] == np.float32(0.3)
+    line = np.linspace(0, 0.3, warmup_steps + 1)[1:]
+    np.testing.assert_allclose(rates[:warmup_steps], line, rtol=1e-6)
+    rest = 20 - warmup_steps
+    if rest and schedule != "one_cycle":  # which always has a warm-up of its own
+        plain = learning_rates(PhaseConfig(epochs=rest, **options), 1)
+        np.testing.assert_array_equal(rates[warmup_steps:], plain)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_a_warm_up_may_last_the_whole_phase(schedule):
     phase = PhaseConfig(epochs=1, learning_rate=1.0, schedule=schedule, warmup_epochs=1.0)
-    np.testing.assert_allclose(learning_rates(phase, 4), [1 / 5, 2 / 5, 3 / 5, 4 / 5])
+    np.testing.assert_allclose(learning_rates(phase, 4), [1 / 4, 2 / 4, 3 / 4, 1])
 
 
 @st.composite
