@@ -100,11 +100,20 @@ class PrepareFlags:
 
 @dataclass(frozen=True)
 class TrainOrder:
-    """What `fastcifar train` was asked for."""
+    """What `fastcifar train` was asked for.
+
+    Attributes:
+        config: of the run.
+        run_dir: its folder.
+        resume: go on with the run that is there.
+        names_folder: whether the user named the folder; one that was not named gives way to a run
+            that has it already.
+    """
 
     config: RunConfig
     run_dir: str
     resume: bool
+    names_folder: bool
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,8 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
             "strategy multi_worker needs one run folder for all workers: add --run-dir DIR, the "
             "same on each"
         )
-    return TrainOrder(config, given.run_dir or str(rundir.default_path(config.recipe)), resume)
+    run_dir = given.run_dir or str(rundir.default_path(config.recipe))
+    return TrainOrder(config, run_dir, resume, names_folder=given.run_dir is not None)
 
 
 def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:

@@ -86,8 +86,10 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
+    from contextlib import nullcontext
+
     from fastcifar import arguments as flags
-    from fastcifar import runtime
+    from fastcifar import rundir, runtime
     from fastcifar.augment import policies
 
     order = flags.parse_train(arguments)
@@ -101,10 +103,11 @@ def _train(arguments: list[str]) -> int:
     from fastcifar.training.trainer import train
 
     display = Display()
-    summary = train(order.config, order.run_dir, resume=order.resume, display=display)
+    with nullcontext(order.run_dir) if order.names_folder else rundir.claimed(order.run_dir) as run:
+        summary = train(order.config, str(run), resume=order.resume, display=display)
     chief = cluster is None or cluster.index == 0
     if chief:
-        write_plots(order.run_dir)
+        write_plots(run)
     rate = summary["images_per_s"]
     display.line(
         f"test accuracy {summary['test_accuracy']:.4f}  test loss {summary['test_loss']:.4f}  "
@@ -113,7 +116,7 @@ def _train(arguments: list[str]) -> int:
         + f"  start-up {summary['startup_s']:.1f} s"
     )
     if chief:
-        display.line(f"results: {order.run_dir}/summary.json  plots: {order.run_dir}/plots")
+        display.line(f"results: {run}/summary.json  plots: {run}/plots")
     return 0
 
 

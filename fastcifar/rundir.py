@@ -6,13 +6,14 @@ Every file appears whole or not at all: it is written beside its place and then 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import reprlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,34 @@ from fastcifar.errors import ConfigError, RunDirError
 def default_path(recipe: str) -> Path:
     """Where a run goes that was given no folder: runs/RECIPE-UTCTIME."""
     return Path("runs") / f"{recipe}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+
+
+@contextmanager
+def claimed(path: str | Path) -> Iterator[Path]:
+    """Make the folder `path`, or `path-2`, `path-3`, … where another run has it, and name it.
+
+    Making it is what claims it, so that runs started in one second have a folder each. If nothing
+    was written into it in the end, it goes again.
+
+    Raises:
+        RunDirError: if the disk refuses.
+    """
+    path = Path(path)
+    number = itertools.count(2)
+    own = path
+    with refusing_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                own.mkdir()
+                break
+            except FileExistsError:
+                own = path.with_name(f"{path.name}-{next(number)}")
+    try:
+        yield own
+    finally:
+        with suppress(OSError):  # not empty
+            own.rmdir()
 
 
 @contextmanager

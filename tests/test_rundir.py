@@ -8,6 +8,7 @@ import math
 import os
 import re
 import stat
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,6 +50,42 @@ def one_line(caught: pytest.ExceptionInfo) -> str:
 
 def test_the_default_path_is_the_recipe_and_the_time():
     assert re.fullmatch(r"runs/tiny-\d{8}T\d{6}Z", str(rundir.default_path("tiny")))
+
+
+def test_runs_started_in_one_second_have_a_folder_each(tmp_path):
+    path = tmp_path / "runs" / "tiny-20260101T000000Z"
+    barrier = threading.Barrier(4)
+    found = []
+
+    def start():
+        barrier.wait()
+        with rundir.claimed(path) as own:
+            (own / "config.json").write_text("{}")
+            found.append(own)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [path, *(path.with_name(f"{path.name}-{i}") for i in (2, 3, 4))]
+    assert all(own.is_dir() for own in found)
+
+
+def test_a_claimed_folder_without_a_run_goes_again(tmp_path):
+    with pytest.raises(ValueError, match="a mistake"), rundir.claimed(tmp_path / "run") as own:
+        raise ValueError("a mistake")
+    assert not own.exists()
+
+
+def test_a_folder_that_cannot_be_claimed_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(RunDirError, match="cannot be written") as caught,
+        rundir.claimed(tmp_path / "file" / "run"),
+    ):
+        pass
+    one_line(caught)
 
 
 def test_a_file_is_written_whole(tmp_path):
