@@ -27,7 +27,8 @@ class Evaluation:
     """What a model does on a split.
 
     Attributes:
-        loss: mean cross-entropy over the examples.
+        loss: mean cross-entropy over the examples in nats, with labels as they are: neither
+            smoothed nor mixed, whatever training does to them.
         accuracy: share of examples classified correctly, 0..1.
         predictions: int64 [N], the predicted class of each example, in the split's order.
         confusion: int64 [C, C], rows are true classes, columns predicted ones.
@@ -49,7 +50,6 @@ class Evaluator:
         strategy: the distribution strategy under whose scope the model was made.
         xla: compile by XLA.
         global_batch_size: images in one call, a multiple of the replicas.
-        label_smoothing: as in training, so that the two losses can be compared.
         views: test-time augmentation, of `fastcifar.augment.test_time.VIEWS`; the logits of an
             image's views are averaged.
         weights: what stands in for the model's own trainable and then non-trainable variables,
@@ -65,7 +65,6 @@ class Evaluator:
         strategy: Any,
         xla: bool,
         global_batch_size: int,
-        label_smoothing: float = 0.0,
         views: str = "none",
         weights: Sequence[tf.Variable] = (),
         hosted: range | None = None,
@@ -74,7 +73,6 @@ class Evaluator:
         self._preprocess = preprocess
         self._strategy = strategy
         self._global_batch_size = global_batch_size
-        self._label_smoothing = label_smoothing
         self._views = views
         self._trainable = [v.value for v in model.trainable_variables]
         self._others = [v.value for v in model.non_trainable_variables]
@@ -154,6 +152,6 @@ class Evaluator:
             logits = predict(batch.images)
         else:
             logits = test_time.average(predict, batch.images, self._views)
-        losses = cross_entropy(logits, batch.labels, self._label_smoothing)
+        losses = cross_entropy(logits, batch.labels)
         total = tf.reduce_sum(losses * tf.cast(batch.weights, losses.dtype), keepdims=True)
         return total, tf.argmax(logits, axis=-1, output_type=tf.int32)

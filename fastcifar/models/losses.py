@@ -25,6 +25,21 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float =
     return loss
 
 
+def describe_objective(*, label_smoothing: float = 0.0, mixed: bool = False) -> str:
+    """Name what training minimises, such as `cross-entropy with label smoothing 0.1`.
+
+    Weight decay is no part of it. Evaluation reports plain `cross-entropy`, which is comparable
+    with the objective only where the two have the same name.
+
+    Args:
+        label_smoothing: see `cross_entropy`.
+        mixed: the augmentation mixes images, and their labels in the same shares.
+    """
+    labels = " of mixed labels" if mixed else ""
+    smoothing = f" with label smoothing {label_smoothing:g}" if label_smoothing else ""
+    return f"cross-entropy{labels}{smoothing}"
+
+
 def correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Return 1.0 where the largest logit is the label (the largest label, if soft): float32 [B]."""
     if labels.shape.rank == 2:

@@ -20,9 +20,20 @@ Epochs = Sequence[dict[str, Any]]
 
 
 def loss_figure(epochs: Epochs, title: str, test_loss: float | None = None) -> Figure:
-    """Return training against validation loss (cross-entropy, nats), and the test loss."""
+    """Return training against validation cross-entropy (nats), and that of the test split.
+
+    Where training minimised something else (smoothed or mixed labels), its line is labelled as the
+    training objective, which the other two lines are not comparable with.
+    """
+    plain = all(epoch.get("objective", "cross-entropy") == "cross-entropy" for epoch in epochs)
     return _train_and_validation(
-        epochs, title, "loss", "Loss (cross-entropy, nats)", test_loss, "{:.3f}".format
+        epochs,
+        title,
+        "loss",
+        "Cross-entropy (nats)",
+        test_loss,
+        "{:.3f}".format,
+        training="training" if plain else "training objective",
     )
 
 
@@ -35,14 +46,25 @@ def accuracy_figure(epochs: Epochs, title: str, test_accuracy: float | None = No
     return figure
 
 
-def learning_rate_figure(epochs: Epochs, title: str) -> Figure:
-    """Return the learning rate recorded for each epoch, as steps one epoch wide."""
+def learning_rate_figure(epochs: Epochs, title: str, rates: np.ndarray | None = None) -> Figure:
+    """Return the learning rate of every step; epoch e spans e - 0.5 to e + 0.5.
+
+    Args:
+        epochs: of metrics.jsonl.
+        title: of the figure.
+        rates: [E, S], the rate of each step of each epoch. Without them the rates recorded for the
+            last step of each epoch are drawn, as points.
+    """
     numbers = [epoch["epoch"] for epoch in epochs]
-    rates = _column(epochs, "learning_rate")
     figure = style.new_figure(title)
     axes = style.epoch_axes(figure, numbers, "Learning rate")
-    edges = [number - 0.5 for number in numbers] + [numbers[-1] + 0.5]
-    axes.stairs(rates, edges, baseline=None, color=style.BLUE, linewidth=2.2, label="learning rate")
+    if rates is None:
+        ends = np.array(numbers) + 0.5
+        axes.plot(ends, _column(epochs, "learning_rate"), "o", color=style.BLUE, clip_on=False)
+    else:
+        inside = (np.arange(rates.shape[1]) + 0.5) / rates.shape[1] - 0.5
+        places = np.array(numbers)[:, None] + inside
+        axes.plot(places.ravel(), rates.ravel(), color=style.BLUE, linewidth=2.2)
     axes.set_ylim(bottom=0)
     _mark_phases(axes, epochs)
     return figure
@@ -55,13 +77,14 @@ def _train_and_validation(
     ylabel: str,
     test: float | None,
     show: Callable[[float], str],
+    training: str = "training",
 ) -> Figure:
     numbers = [epoch["epoch"] for epoch in epochs]
     figure = style.new_figure(title)
     axes = style.epoch_axes(figure, numbers, ylabel)
     labels = []
     for key, legend, colour, dash, marker in (
-        (name, "training", style.BLUE, "-", "o"),
+        (name, training, style.BLUE, "-", "o"),
         (f"validation_{name}", "validation", style.VERMILION, "--", "s"),
     ):
         values = _column(epochs, key)

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from fastcifar.config import RunConfig
 from fastcifar.reporting import curves, pictures
 from fastcifar.rundir import RunDir, write_whole
+from fastcifar.training.schedules import learning_rates
 
 
 def write_plots(run_dir: str | Path) -> list[Path]:
@@ -32,9 +34,19 @@ def write_plots(run_dir: str | Path) -> list[Path]:
     return written
 
 
+def _rates(config: RunConfig, epochs: list[dict]) -> np.ndarray | None:
+    """The rate of every step, [epochs, steps of each]; None where no steps were recorded."""
+    if not all("step" in epoch for epoch in epochs):
+        return None
+    steps = epochs[0]["step"] // epochs[0]["epoch"]
+    rates = np.concatenate([learning_rates(phase, steps) for phase in config.phases])
+    return rates.reshape(-1, steps)[[epoch["epoch"] - 1 for epoch in epochs]]
+
+
 def figures(run: RunDir) -> dict[str, Figure]:
     """Return the figures that `run` has the data for, by file name without its suffix."""
-    recipe = run.read_config().recipe
+    config = run.read_config()
+    recipe = config.recipe
     epochs = run.read_metrics()
     summary = run.read_summary() or {}
     samples = run.read_samples()
@@ -45,7 +57,9 @@ def figures(run: RunDir) -> dict[str, Figure]:
         found["accuracy"] = curves.accuracy_figure(
             epochs, f"{recipe}: accuracy", summary.get("test_accuracy")
         )
-        found["learning_rate"] = curves.learning_rate_figure(epochs, f"{recipe}: learning rate")
+        found["learning_rate"] = curves.learning_rate_figure(
+            epochs, f"{recipe}: learning rate", _rates(config, epochs)
+        )
     if class_names and samples is not None and len(samples["images"]):
         found["samples"] = pictures.samples_figure(
             samples["images"],

@@ -80,7 +80,6 @@ def evaluate_run(
         strategy=chosen.strategy,
         xla=chosen.xla,
         global_batch_size=config.global_batch_size,
-        label_smoothing=config.optimizer.label_smoothing,
         views=views,
         hosted=chosen.hosted,
     )

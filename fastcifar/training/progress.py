@@ -76,7 +76,7 @@ class Display:
     def step(self, steps: int, *, loss: float, accuracy: float, images_per_s: float) -> None:
         """Advance the epoch's bar by `steps`."""
         if self._bar is not None:
-            figures = f"loss {loss:.4f}  accuracy {accuracy:.4f}  {images_per_s:,.0f} images/s"
+            figures = f"objective {loss:.4f}  accuracy {accuracy:.4f}  {images_per_s:,.0f} images/s"
             self._bar.update(self._task, advance=steps, figures=figures)
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ def epoch_line(entry: dict[str, Any], epochs: int) -> str:
     """One finished epoch as a line, from its entry in metrics.jsonl."""
     parts = [
         f"epoch {entry['epoch']}/{epochs}",
-        f"loss {entry['loss']:.4f}",
+        f"objective {entry['loss']:.4f}",
         f"accuracy {entry['accuracy']:.4f}",
     ]
     if entry["validation_accuracy"] is not None:

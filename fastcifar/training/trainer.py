@@ -14,10 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from fastcifar import environment, runtime
+from fastcifar.augment import policies
 from fastcifar.config import RunConfig
 from fastcifar.data.records import refusing_damage
 from fastcifar.errors import ConfigError, DivergenceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
+from fastcifar.models.losses import describe_objective
 from fastcifar.rundir import RunDir
 from fastcifar.timing import Stopwatch
 from fastcifar.training import checkpoints, feature_cache
@@ -203,7 +205,6 @@ class Training:
             xla=self.prepared.runtime.xla,
             # Parts fit into memory where the whole might not.
             global_batch_size=self.config.global_batch_size // self.config.optimizer.accumulate,
-            label_smoothing=self.config.optimizer.label_smoothing,
             views=views,
             weights=weights,
             hosted=self.prepared.runtime.hosted,
@@ -321,7 +322,12 @@ class Training:
                 progress.best_epoch, progress.best_accuracy = epoch + 1, validation.accuracy
             entry = {
                 "epoch": epoch + 1,
+                "step": progress.step,
                 "phase": phase.config.name,
+                "objective": describe_objective(
+                    label_smoothing=self.config.optimizer.label_smoothing,
+                    mixed=policies.get(phase.config.augment).mixes,
+                ),
                 "loss": partial["loss"] / partial["images"],
                 "accuracy": partial["correct"] / partial["images"],
                 "validation_loss": validation.loss if validation else None,
@@ -385,6 +391,8 @@ class Training:
             "validation_accuracy": epochs[-1]["validation_accuracy"],
             "best_epoch": progress.best_epoch,
             "train_accuracy": epochs[-1]["accuracy"],
+            "train_loss": epochs[-1]["loss"],
+            "objective": epochs[-1]["objective"],
             "images_per_s": _ratio(timed_images, train_s),
             "startup_s": seconds["startup"],
             "features_s": seconds["features"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from fastcifar import recipes
 from fastcifar.errors import RunDirError
 from fastcifar.reporting import curves, pictures
-from fastcifar.reporting.plots import write_plots
+from fastcifar.reporting.plots import figures, write_plots
 from fastcifar.rundir import RunDir
 
 CLASSES = ("apple", "pear", "plum")
@@ -168,12 +169,33 @@ def test_a_loss_that_was_not_finite_leaves_a_gap():
     assert "training 1.000" in texts(figure)
 
 
-def test_learning_rate_is_a_step_for_each_epoch():
-    figure = curves.learning_rate_figure(epochs(2), "t")
-    (stairs,) = figure.axes[0].patches
-    values, edges, _ = stairs.get_data()
-    assert_allclose(values, [0.1, 0.05])
-    assert_allclose(edges, [0.5, 1.5, 2.5])
+def test_the_learning_rate_of_every_step_is_drawn(tmp_path):
+    """Three steps an epoch: a warm-up of one epoch, then half a cosine over two."""
+    config = recipes.get("quickstart")
+    phase = dataclasses.replace(
+        config.phases[0], epochs=3, warmup_epochs=1.0, schedule="cosine", learning_rate=0.3
+    )
+    run = RunDir.create(tmp_path, dataclasses.replace(config, phases=(phase,)), environment={})
+    run.write_metrics([epoch | {"step": 3 * epoch["epoch"]} for epoch in epochs(3)])
+    (line,) = figures(run)["learning_rate"].axes[0].get_lines()
+    falling = [0.15 * (1 + np.cos(np.pi * i / 6)) for i in range(6)]
+    assert_allclose(line.get_ydata(), [0.1, 0.2, 0.3, *falling], rtol=1e-6)
+    assert_allclose(line.get_xdata(), 0.5 + (np.arange(9) + 0.5) / 3)
+
+
+def test_where_no_steps_were_recorded_the_rate_is_a_point_for_each_epoch():
+    (line,) = curves.learning_rate_figure(epochs(2), "t").axes[0].get_lines()
+    assert line.get_linestyle() == "None"
+    assert_allclose(line.get_xydata(), [(1.5, 0.1), (2.5, 0.05)])
+
+
+def test_what_is_no_plain_cross_entropy_is_named_the_objective():
+    smoothed = {"objective": "cross-entropy with label smoothing 0.1"}
+    plain = {"objective": "cross-entropy"}
+    drawn = lines(curves.loss_figure([epoch | smoothed for epoch in epochs(2)], "t"))
+    assert set(drawn) == {"training objective", "validation"}
+    drawn = lines(curves.loss_figure([epoch | plain for epoch in epochs(2)], "t"))
+    assert set(drawn) == {"training", "validation"}
 
 
 @pytest.mark.parametrize("draw", [curves.loss_figure, curves.learning_rate_figure])

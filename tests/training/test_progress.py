@@ -84,7 +84,7 @@ def test_on_a_terminal_there_is_a_bar(open_terminal):
     terminal = open_terminal()
     show_everything(Display())
     shown = terminal.getvalue()
-    for part in ("reading images", "epoch 1/2", "10", "loss 1.5000  accuracy 0.2500"):
+    for part in ("reading images", "epoch 1/2", "10", "objective 1.5000  accuracy 0.2500"):
         assert part in shown
     assert "\x1b[" in shown
     for line in ("a note", "in between", "the end"):
@@ -125,17 +125,17 @@ def test_quiet_shows_nothing_anywhere(open_terminal):
 
 def test_the_line_of_an_epoch():
     assert epoch_line(ENTRY, 10) == (
-        "epoch 3/10  loss 1.2346  accuracy 0.5000  "
+        "epoch 3/10  objective 1.2346  accuracy 0.5000  "
         "validation loss 1.5000  validation accuracy 0.4568  12,346 images/s"
     )
 
 
 def test_the_line_of_an_epoch_without_validation():
     entry = ENTRY | {"validation_loss": None, "validation_accuracy": None}
-    assert epoch_line(entry, 10) == "epoch 3/10  loss 1.2346  accuracy 0.5000  12,346 images/s"
+    assert epoch_line(entry, 10) == "epoch 3/10  objective 1.2346  accuracy 0.5000  12,346 images/s"
 
 
 def test_the_line_of_an_epoch_without_a_rate():
     """One call was the whole epoch, and it compiled: no time was measured."""
     entry = ENTRY | {"validation_accuracy": None, "images_per_s": None}
-    assert epoch_line(entry, 10) == "epoch 3/10  loss 1.2346  accuracy 0.5000"
+    assert epoch_line(entry, 10) == "epoch 3/10  objective 1.2346  accuracy 0.5000"

@@ -34,7 +34,8 @@ def test_a_run_leaves_its_whole_folder(finished):
     epochs = run.read_metrics()
     assert [e["epoch"] for e in epochs] == [1, 2, 3]
     assert set(epochs[0]) == {
-        *("epoch", "phase", "loss", "accuracy", "validation_loss", "validation_accuracy"),
+        *("epoch", "step", "phase", "objective", "loss", "accuracy"),
+        *("validation_loss", "validation_accuracy"),
         *("learning_rate", "images_per_s", "train_s", "paused_s"),
     }
     assert run.read_summary() == json.loads(json.dumps(summary))
@@ -59,6 +60,21 @@ def test_a_run_leaves_its_whole_folder(finished):
 def test_the_same_run_gives_the_same_bits(finished, tmp_path):
     again = train(small(), str(tmp_path / "again"))
     assert again["weights_sha256"] == finished[1]["weights_sha256"]
+
+
+def test_smoothing_and_mixing_change_the_objective_and_no_other_loss(finished, tmp_path):
+    base = small(phase={"epochs": 1, "augment": "flip+mixup"})
+    smooth = dataclasses.replace(base.optimizer, label_smoothing=0.4)
+    folder = str(tmp_path / "run")
+    summary = train(dataclasses.replace(base, optimizer=smooth), folder)
+    (epoch,) = RunDir(folder).read_metrics()
+    said = "cross-entropy of mixed labels with label smoothing 0.4"
+    assert epoch["objective"] == summary["objective"] == said
+    assert epoch["loss"] == summary["train_loss"]
+    assert finished[1]["objective"] == "cross-entropy"
+    # Evaluated as if nothing had been smoothed: the same figures.
+    evaluation, _ = evaluate_run(folder, base)
+    assert evaluation.loss == pytest.approx(summary["test_loss"], rel=1e-6)
 
 
 def test_another_seed_gives_other_bits(finished, tmp_path):
