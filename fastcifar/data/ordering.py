@@ -51,6 +51,12 @@ def permute(positions: tf.Tensor, *, seed: int, epoch: tf.Tensor | int, examples
     )
 
 
+def epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Return a seed (int64 scalar) for what is drawn once an epoch, such as a shuffle buffer."""
+    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.random.stateless_uniform([], key, minval=None, maxval=None, dtype=tf.int64)
+
+
 def epoch_order(*, seed: int, epoch: int, examples: int) -> np.ndarray:
     """The whole order of one epoch: int64 [examples], the index of the image at each position."""
     positions = tf.range(examples, dtype=tf.int64)

@@ -86,7 +86,8 @@ def train_batches(
         hosted: which of the replicas this host feeds; all by default.
         cache: `memory`, `device` (indices are shipped instead of images), `disk` or `none`; of a
             split on disk all but `device` are the same: it is read there.
-        order: `permutation`, or `shuffle_buffer` (not resumable to the same order).
+        order: `permutation`, or `shuffle_buffer`: tf.data's, as large as the split, seeded for each
+            epoch; a start within an epoch passes over what the epoch has had.
         transfer: `uint8`, or `float32` to cast on the host.
         host_transform: augmentation or resizing on the host, on whole batches.
         parallel_map: batches assembled at the same time; of a split on disk at least one a core.
@@ -120,13 +121,20 @@ def train_batches(
     else:
         if isinstance(split, FeatureSplit):
             raise ConfigError(f"features need order permutation. Received: order {order}")
-        # The textbook way. Batching before repeating keeps epochs apart, so that no image is seen
-        # twice in one.
+        # The textbook way, but for the seed: each epoch has its own, so that a dataset that starts
+        # in a later one, or within one, goes on where another has stopped.
         images = storage.tensor(split.in_memory().images)
-        shuffled = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(
-            examples, seed=seed, reshuffle_each_iteration=True
-        )
-        batches = shuffled.batch(size, drop_remainder=True).take(per_epoch * replicas).repeat()
+
+        def shuffle(epoch: tf.Tensor) -> tf.data.Dataset:
+            shuffled = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(
+                examples, seed=ordering.epoch_seed(seed, epoch), reshuffle_each_iteration=False
+            )
+            # Batching within the epoch keeps epochs apart: no image is seen twice in one.
+            return shuffled.batch(size, drop_remainder=True).take(per_epoch * replicas)
+
+        first_epoch, done = divmod(first_step, per_epoch)
+        epochs = tf.data.Dataset.range(first_epoch, -(-last_step // per_epoch))
+        batches = epochs.flat_map(shuffle).skip(done * replicas)
         if here < replicas:
             # Every host shuffles alike and leaves the other hosts' batches out.
             numbered = batches.enumerate().filter(

@@ -58,14 +58,36 @@ def test_no_image_twice_in_an_epoch(split, order):
     assert len(set(left_out)) > 1
 
 
+@pytest.mark.parametrize("order", ["permutation", "shuffle_buffer"])
+@pytest.mark.parametrize("starts", [(1,), (5, 10), (3, 7, 8, 13)], ids=str)
+def test_no_image_twice_in_an_epoch_of_several_starts(split, order, starts):
+    """Whatever opens the input again: a phase, another image size, a resumed run."""
+    ends = (*starts, 4 * PER_EPOCH)
+    found = [
+        indices(batch)
+        for first, last in zip((0, *starts), ends, strict=True)
+        for batch in batches(split, first=first, last=last, order=order)
+    ]
+    epochs = [np.concatenate(found[k : k + PER_EPOCH]) for k in range(0, len(found), PER_EPOCH)]
+    assert [len(set(epoch)) for epoch in epochs] == [PER_EPOCH * BATCH] * 4
+    assert len({epoch.tobytes() for epoch in epochs}) == 4
+
+
 def test_every_image_once_where_the_batch_divides(split):
     found = np.concatenate([indices(b) for b in batches(split, last=2, global_batch_size=11)])
     np.testing.assert_array_equal(np.sort(found), np.arange(EXAMPLES))
 
 
-@pytest.mark.parametrize("cache", ["memory", "device"])
-def test_starting_late_is_continuing(split, cache):
-    whole, rest = batches(split, cache=cache), batches(split, first=7, cache=cache)
+@pytest.mark.parametrize(
+    "way", [{"cache": "memory"}, {"cache": "device"}, {"order": "shuffle_buffer"}], ids=str
+)
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_starting_late_is_continuing(split, way, replicas):
+    """As a phase, another image size and a resumed run do."""
+    way = {**way, "replicas": replicas}
+    whole, rest = batches(split, **way), batches(split, first=7, **way)
+    assert len(rest) == len(whole) - 7 * replicas
+    whole = whole[7 * (replicas - 1) :]
     assert len(rest) == len(whole) - 7
     for one, other in zip(whole[7:], rest, strict=True):
         for left, right in zip(one, other, strict=True):
