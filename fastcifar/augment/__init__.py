@@ -1,7 +1,8 @@
 """Augmentation that runs on the device, inside the compiled step.
 
-Pure functions of (images, seed, positions), compiled by XLA and equally usable eagerly, in a graph
-and in tf.data, every draw keyed by the image's global position:
+Pure functions of (images, seed, positions, indices), compiled by XLA and equally usable eagerly, in
+a graph and in tf.data. Every draw is keyed by the image's global position; an alternating flip by
+the image's index, its place in the split:
 
 - `geometry.warp`, `photometric.recolour`, `erasing.erase`, `mixing.mix` apply `operations`;
 - `build.build` turns a policy, a named composition of operations, into one function;
@@ -11,7 +12,9 @@ and in tf.data, every draw keyed by the image's global position:
     >>> from fastcifar.augment import get
     >>> from fastcifar.augment.build import build
     >>> augment = build(get("standard+mixup"), image_size=(32, 32), num_classes=10)
-    >>> images, labels = augment(images, labels, (seed, epoch), positions)  # doctest: +SKIP
+    >>> images, labels = augment(  # doctest: +SKIP
+    ...     images, labels, (seed, epoch), positions, indices
+    ... )
 
 Policies and operations are plain data: importing this package does not import TensorFlow. Its
 modules are imported when they are first used.

@@ -6,9 +6,8 @@ all geometry and the resize are one resampling, and mixing blends what comes out
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -27,6 +26,7 @@ from fastcifar.augment.checks import (
     check_groups,
     check_image_size,
     check_images,
+    check_indices,
     check_keys,
     check_labels,
 )
@@ -36,7 +36,19 @@ from fastcifar.augment.randomness import normal as normal_numbers
 from fastcifar.errors import ConfigError
 
 Tensor = Any  # tf.Tensor; TensorFlow ships no types
-Augment = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Augment(Protocol):
+    """What `build` returns."""
+
+    def __call__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        positions: Tensor,
+        indices: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 def build(
@@ -48,7 +60,7 @@ def build(
     dtype: Any = "float32",
     form: str = "auto",
 ) -> Augment:
-    """Return `augment(images, labels, seed, positions) -> (images, labels)`.
+    """Return `augment(images, labels, seed, positions, indices) -> (images, labels)`.
 
     Args:
         policy: a `Policy`, or a name that `policies.get` knows.
@@ -64,8 +76,9 @@ def build(
 
         It takes images uint8 or floating [B, h, w, 3], 0..255; labels int [B], or float [B, C]
         where the policy mixes; seed integers [2], (run seed, epoch); positions integers [B], the
-        global position of each image within the epoch. B must be static and a multiple of
-        `policy.group_size` where that is above 1.
+        global position of each image within the epoch; indices integers [B], the place of each
+        image in its split, which only a policy with an alternating flip needs. B must be static
+        and a multiple of `policy.group_size` where that is above 1.
 
         It returns images `dtype` [B, H, W, 3], still 0..255, for `preprocess.normalise`; and the
         labels as they came, or float32 [B, C] where the policy mixes. It raises ConfigError if an
@@ -113,16 +126,22 @@ class _Chain:
     # Nothing in here depends on a tensor's value: converting it would only lengthen tracing.
     @tf.autograph.experimental.do_not_convert
     def __call__(
-        self, images: Tensor, labels: Tensor, seed: Tensor, positions: Tensor
+        self,
+        images: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        positions: Tensor,
+        indices: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         policy = self.policy
         images = check_images(images)
         seed, positions = check_keys(images, seed, positions)
+        indices = check_indices(images, indices, policy.operations)
         check_groups(images, policy.group_size, f"policy {policy.name!r}")
         labels = check_labels(labels, images, self._classes, mixes=policy.mixes)
         *drawn, (_, choice) = draw([*policy.operations, mixing.CHOICE], seed, positions)
 
-        source, maps = images, []
+        maps = []
         for index, (operation, numbers) in enumerate(drawn):
             if isinstance(operation, op.Photometric):
                 # Stream 0 is everything drawn above; noise has one of its own per operation.
@@ -132,7 +151,11 @@ class _Chain:
                 images, drawn_map = automatic.apply(operation, tf.cast(images, tf.float32), numbers)
                 maps.append(drawn_map)
             elif isinstance(operation, op.Geometric):
-                maps.append(transforms.transform(operation, numbers, epoch=seed[1], images=source))
+                maps.append(
+                    transforms.transform(
+                        operation, numbers, images=images, seed=seed, indices=indices
+                    )
+                )
             elif isinstance(operation, op.KerasCV):
                 images = self._keras_cv(operation, images)
         transform = transforms.compose_all(maps) if maps else None

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from fastcifar.augment import operations as op
 from fastcifar.errors import ConfigError, nearest
 
 Tensor = Any  # tf.Tensor; TensorFlow ships no types
@@ -78,6 +79,27 @@ def check_keys(images: Tensor, seed: Tensor, positions: Tensor) -> tuple[Tensor,
             f"Received: {positions.shape}"
         )
     return tf.cast(seed, tf.int64), tf.cast(positions, tf.int64)
+
+
+def check_indices(
+    images: Tensor, indices: Tensor | None, operations: Iterable[Any]
+) -> Tensor | None:
+    """Return `indices` [B] as int64; None where there are none and no operation needs them."""
+    if indices is None:
+        if any(isinstance(operation, op.AlternatingFlip) for operation in operations):
+            raise ConfigError(
+                "an alternating flip needs indices, the place of each image in its split. "
+                "Received: None"
+            )
+        return None
+    indices = tf.convert_to_tensor(indices)
+    shape = images.shape[:1]
+    if not (indices.dtype.is_integer and indices.shape.is_compatible_with(shape)):
+        raise ConfigError(
+            f"indices must be integers of shape {shape}, one for each image. "
+            f"Received: {indices.dtype.name} of shape {indices.shape}"
+        )
+    return tf.cast(indices, tf.int64)
 
 
 def check_groups(images: Tensor, group_size: int, what: str) -> None:

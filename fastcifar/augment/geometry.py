@@ -13,6 +13,7 @@ from fastcifar.augment.checks import (
     check_choice,
     check_image_size,
     check_images,
+    check_indices,
     check_keys,
     check_operations,
 )
@@ -34,6 +35,7 @@ def warp(
     form: str = "auto",
     dtype: Any = None,
     stream: int = 0,
+    indices: Tensor | None = None,
 ) -> Tensor:
     """Apply geometric operations in order and resize, all in one resampling.
 
@@ -48,6 +50,7 @@ def warp(
         form: "auto", "matmul" or "gather"; see `fastcifar.augment.resampling`.
         dtype: floating dtype of the output; by default that of floating images, else float32.
         stream: gives independent numbers for the same seed and positions.
+        indices: integers [B], the place of each image in its split, for `AlternatingFlip`.
 
     Returns:
         `dtype` [B, H, W, 3], in the range of the input.
@@ -59,6 +62,7 @@ def warp(
     seed, positions = check_keys(images, seed, positions)
     size = tuple(images.shape[1:3]) if image_size is None else check_image_size(image_size)
     check_operations(operations, op.Geometric)
+    indices = check_indices(images, indices, operations)
     borders = {o.border for o in operations if hasattr(o, "border")} if border is None else {border}
     if len(borders) > 1:
         raise ConfigError(f"one resampling has one border. Received: {', '.join(sorted(borders))}")
@@ -69,7 +73,7 @@ def warp(
     if dtype is None:
         dtype = images.dtype if images.dtype.is_floating else tf.float32
     maps = [
-        transforms.transform(operation, numbers, epoch=seed[1], images=images)
+        transforms.transform(operation, numbers, images=images, seed=seed, indices=indices)
         for operation, numbers in draw(operations, seed, positions, stream=stream)
     ]
     return resampling.resample(

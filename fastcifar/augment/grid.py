@@ -59,6 +59,7 @@ def draw_many(
         np.zeros(padded, np.int64),
         np.array([seed, 0], np.int64),
         np.arange(padded, dtype=np.int64),
+        order,  # each copy is an image of its own
     )
     shown = np.empty((padded, height, width, 3), np.uint8)
     shown[order] = np.clip(np.rint(tf.cast(drawn, tf.float32).numpy()), 0, 255)

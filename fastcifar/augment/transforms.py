@@ -17,9 +17,11 @@ import numpy as np
 import tensorflow as tf
 
 from fastcifar.augment import operations as op
-from fastcifar.augment.randomness import between
+from fastcifar.augment.randomness import between, uniform
 
 Tensor = Any  # tf.Tensor; TensorFlow ships no types
+# The stream of numbers that belong to an image and not to its position; no operation has so many.
+_OF_INDICES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -122,16 +124,18 @@ def transform(
     operation: op.Geometric,
     numbers: Tensor,
     *,
-    epoch: Tensor,
     images: Tensor,
+    seed: Tensor,
+    indices: Tensor | None = None,
 ) -> Transform:
     """Draw the map of one operation for each image.
 
     Args:
         operation: a `Geometric` operation.
         numbers: float32 [B, operation.columns], uniform in [0, 1).
-        epoch: integer scalar (AlternatingFlip only).
-        images: [B, h, w, 3], the source, before anything is done to it.
+        images: [B, h, w, 3], for their size.
+        seed: int64 [2], (run seed, epoch); of `AlternatingFlip` only, as are
+        indices: int64 [B], the place of each image in its split.
 
     Returns:
         The map, canvas to source.
@@ -146,7 +150,7 @@ def transform(
             down, across = (sign, one) if axis == "vertical" else (one, sign)
             return Transform(down, across, zero, zero, whole=True)
         case op.AlternatingFlip():
-            sign = tf.where(_is_odd(_fingerprint(images) + tf.cast(epoch, tf.float32)), -one, one)
+            sign = tf.where(_mirrored(seed, indices), -one, one)
             return Transform(one, sign, zero, zero, whole=True)
         case op.PadCrop(padding):
             choices = 2 * padding + 1
@@ -222,15 +226,12 @@ def window(scale: Tensor, offset: Tensor, source: int) -> tuple[Tensor, Tensor]:
     return low, tf.maximum(tf.floor(offset + half + 1e-3), low)
 
 
-def _fingerprint(images: Tensor) -> Tensor:
-    """A whole number that depends on an image's pixels alone: float32 [B], exact below 2**24."""
-    # A middle row: outer rows are often a plain background, the same in many images.
-    row = tf.cast(images[:, images.shape[1] // 2], tf.float32)
-    return tf.reduce_sum(tf.floor(row), axis=[1, 2])
-
-
-def _is_odd(whole: Tensor) -> Tensor:
-    return whole - 2 * tf.floor(whole * 0.5) > 0.5
+def _mirrored(seed: Tensor, indices: Tensor) -> Tensor:
+    """Whether (hash(run seed, index) + epoch) is odd: bool [B]."""
+    # Without the epoch: the hash is an image's own for the whole run.
+    hashed = uniform(tf.stack([seed[0], 0]), indices, 1, stream=_OF_INDICES)[:, 0]
+    odd_epoch = tf.equal(tf.bitwise.bitwise_and(seed[1], 1), 1)
+    return tf.not_equal(hashed >= 0.5, odd_epoch)
 
 
 def _log(bounds: tuple[float, float]) -> tuple[float, float]:

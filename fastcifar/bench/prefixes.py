@@ -49,7 +49,7 @@ def build(subject: Subject, name: str) -> Driver:
     return Driver(subject, step, hold(subject), counted)
 
 
-def _nothing(images: Any, labels: Any, seed: Any, positions: Any) -> tuple[Any, Any]:
+def _nothing(images: Any, labels: Any, seed: Any, positions: Any, indices: Any) -> tuple[Any, Any]:
     return images, labels
 
 

@@ -166,7 +166,10 @@ def open_batches(config: RunConfig, prepared: Prepared, phase: Phase, first_step
 
     def number(step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> Batch:
         start = step % per_epoch * size
-        return Batch(*batch, start + tf.range(size, dtype=tf.int64), step // per_epoch)
+        positions = start + tf.range(size, dtype=tf.int64)
+        # It shuffles images and knows none by its index; no policy that it has a way for asks.
+        unknown = tf.fill([size], tf.constant(-1, tf.int64))
+        return Batch(*batch, positions, step // per_epoch, unknown)
 
     steps = tf.data.Dataset.range(first_step, phase.last_step)
     dataset = tf.data.Dataset.zip(steps, batches).map(number)

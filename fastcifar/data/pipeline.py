@@ -33,12 +33,14 @@ class Batch(NamedTuple):
         labels: int32 [b] (float32 [b, classes] where the host mixes images).
         positions: int64 [b], global positions within the epoch.
         epoch: int64 [], counted from 0 over the whole run.
+        indices: int64 [b], the place of each image in the split, the same in every epoch.
     """
 
     images: tf.Tensor
     labels: tf.Tensor
     positions: tf.Tensor
     epoch: tf.Tensor
+    indices: tf.Tensor
 
 
 class EvaluationBatch(NamedTuple):
@@ -114,7 +116,7 @@ def train_batches(
             positions, epoch = locate(element)
             indices = ordering.permute(positions, seed=seed, epoch=epoch, examples=examples)
             images = read(indices, epoch)
-            return Batch(images, tf.gather(labels, indices), positions, epoch)
+            return Batch(images, tf.gather(labels, indices), positions, epoch, indices)
 
         # Whole batches at a time: the order and the gather cost microseconds an image this way.
         dataset = elements.map(assemble, num_parallel_calls=_assembly_calls(split, parallel_map))
@@ -124,9 +126,10 @@ def train_batches(
         # The textbook way, but for the seed: each epoch has its own, so that a dataset that starts
         # in a later one, or within one, goes on where another has stopped.
         images = storage.tensor(split.in_memory().images)
+        numbered = (images, labels, tf.range(examples, dtype=tf.int64))
 
         def shuffle(epoch: tf.Tensor) -> tf.data.Dataset:
-            shuffled = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(
+            shuffled = tf.data.Dataset.from_tensor_slices(numbered).shuffle(
                 examples, seed=ordering.epoch_seed(seed, epoch), reshuffle_each_iteration=False
             )
             # Batching within the epoch keeps epochs apart: no image is seen twice in one.
@@ -137,12 +140,12 @@ def train_batches(
         batches = epochs.flat_map(shuffle).skip(done * replicas)
         if here < replicas:
             # Every host shuffles alike and leaves the other hosts' batches out.
-            numbered = batches.enumerate().filter(
+            counted = batches.enumerate().filter(
                 lambda i, _: (i % replicas >= hosted.start) & (i % replicas < hosted.stop)
             )
-            batches = numbered.map(lambda _, batch: batch)
+            batches = counted.map(lambda _, batch: batch)
         dataset = tf.data.Dataset.zip(elements, batches).map(
-            lambda element, batch: Batch(batch[0], batch[1], *locate(element))
+            lambda element, batch: Batch(batch[0], batch[1], *locate(element), batch[2])
         )
 
     if transfer == "float32" and cache != "device":
@@ -235,7 +238,7 @@ def _in_order(
         start = (step % per_epoch) * global_batch_size + replica * size
         positions = start + tf.range(size, dtype=tf.int64)
         indices = tf.minimum(positions, examples - 1)
-        return Batch(read(indices, epoch), tf.gather(labels, indices), positions, epoch)
+        return Batch(read(indices, epoch), tf.gather(labels, indices), positions, epoch, indices)
 
     elements = tf.data.Dataset.range(epochs * per_epoch * here)
     return elements.map(assemble, num_parallel_calls=_assembly_calls(split, 1))

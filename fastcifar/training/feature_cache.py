@@ -160,7 +160,7 @@ class FeatureCache:
         state, splits, transforms = self._prepared.state, self._prepared.splits, phase.transforms
         policy = policies.get(phase.config.augment)
 
-        def evaluation(images, labels, seed, positions):
+        def evaluation(images, labels, seed, positions, indices):
             return transforms.for_evaluation(images), labels
 
         train = self._features(

@@ -105,7 +105,7 @@ class FeaturePass:
 
         def ready(batch: Batch) -> tf.Tensor:
             key = tf.stack([tf.constant(seed, tf.int64), batch.epoch])
-            return transform(batch.images, batch.labels, key, batch.positions)[0]
+            return transform(batch.images, batch.labels, key, batch.positions, batch.indices)[0]
 
         transforms = [self._compiled(ready) for _ in range(self._replicas)]
 

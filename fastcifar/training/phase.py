@@ -195,7 +195,7 @@ def build_step(
     )
 
 
-def _keep(features, labels, seed, positions):
+def _keep(features, labels, seed, positions, indices):
     """The transform of features: they are ready."""
     return features, labels
 

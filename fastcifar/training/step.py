@@ -27,8 +27,8 @@ from fastcifar.training.optimizers import Optimizer
 from fastcifar.training.state import TrainState, local_copy
 from fastcifar.training.trained_part import TrainedPart, whole
 
-# (images, labels, seed, positions) -> (images ready for the network, labels)
-Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+# (images, labels, seed, positions, indices) -> (images ready for the network, labels)
+Transform = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 # (a replica's context, its vectors) -> their sums over all replicas
 Reduce = Callable[[Any, Sequence[tf.Tensor]], list[tf.Tensor]]
 
@@ -206,7 +206,9 @@ class TrainStep:
 
     def _run_before(self, transform: Transform, batch: Batch, resident: Any) -> Batch:
         images = batch.images if resident is None else tf.gather(resident, batch.images)
-        images, labels = transform(images, batch.labels, self._key(batch), batch.positions)
+        images, labels = transform(
+            images, batch.labels, self._key(batch), batch.positions, batch.indices
+        )
         return batch._replace(images=images, labels=labels)
 
     def _key(self, batch: Batch) -> tf.Tensor:
@@ -260,12 +262,14 @@ class TrainStep:
         def split(tensor: tf.Tensor) -> tf.Tensor:
             return tf.reshape(tensor, [parts, tensor.shape[0] // parts, *tensor.shape[1:]])
 
-        images, labels, positions = map(split, (batch.images, batch.labels, batch.positions))
+        images, labels, positions, indices = map(
+            split, (batch.images, batch.labels, batch.positions, batch.indices)
+        )
 
         def add_part(
             i: Any, total: list[tf.Tensor], statistics: list[tf.Tensor], metrics: tf.Tensor
         ) -> tuple[Any, list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
-            part = Batch(images[i], labels[i], positions[i], batch.epoch)
+            part = Batch(images[i], labels[i], positions[i], batch.epoch, indices[i])
             seen = list(others)
             for place, value in zip(updated, statistics, strict=True):
                 seen[place] = value
@@ -295,7 +299,7 @@ class TrainStep:
         """Forward and backward on `batch`: gradients, new statistics, metrics [3]."""
         images = tf.gather(resident[0], batch.images) if resident else batch.images
         key = self._key(batch)
-        images, labels = self._transform(images, batch.labels, key, batch.positions)
+        images, labels = self._transform(images, batch.labels, key, batch.positions, batch.indices)
         with (
             dropout_keys(key, batch.positions),
             tf.GradientTape(watch_accessed_variables=False) as tape,

@@ -95,7 +95,7 @@ def make(
         size = (phase.image_size, phase.image_size)
         return preprocess(images, image_size=size, scheme=scheme, method=method, dtype=dtype)
 
-    def normalise_only(images, labels, seed, positions):
+    def normalise_only(images, labels, seed, positions, indices):
         return tf.cast(normalise(images, scheme), dtype), labels
 
     if data.augment_on == "host":
@@ -104,15 +104,17 @@ def make(
 
         def on_host(batch: Batch) -> Batch:
             key = tf.stack([tf.constant(seed, tf.int64), batch.epoch])
-            images, labels = augment_on_host(batch.images, batch.labels, key, batch.positions)
+            images, labels = augment_on_host(
+                batch.images, batch.labels, key, batch.positions, batch.indices
+            )
             return batch._replace(images=images, labels=labels)
 
         return Transforms(on_host, None, normalise_only, evaluation)
 
     augment = augment_to(dtype)
 
-    def on_device(images, labels, seed, positions):
-        images, labels = augment(images, labels, seed, positions)
+    def on_device(images, labels, seed, positions, indices):
+        images, labels = augment(images, labels, seed, positions, indices)
         return normalise(images, scheme), labels
 
     def resize_on_host(batch: Batch) -> Batch:

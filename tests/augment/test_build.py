@@ -42,7 +42,8 @@ EVERYTHING = Policy(
 
 def augmented(policy, images, labels, size=(12, 10), **options):
     augment = build(policy, image_size=size, num_classes=10, **options)
-    return augment(images, labels, SEED, np.arange(len(images)))
+    places = np.arange(len(images))
+    return augment(images, labels, SEED, places, places)
 
 
 def assert_close(received, expected, atol=2e-2, message=""):
@@ -60,12 +61,13 @@ def every_path(policy, images, labels, size):
     """The results of a graph, of tf.data in batches of 8 and of a compiled program."""
     augment = build(policy, image_size=size, num_classes=10)
     positions = tf.range(len(images), dtype=tf.int64)
-    yield "graph", tf.function(augment)(images, labels, SEED, positions)
+    yield "graph", tf.function(augment)(images, labels, SEED, positions, positions)
     data = tf.data.Dataset.from_tensor_slices((images, labels, positions))
-    batches = [*data.batch(8, drop_remainder=True).map(lambda x, y, p: augment(x, y, SEED, p))]
+    batches = [*data.batch(8, drop_remainder=True).map(lambda x, y, p: augment(x, y, SEED, p, p))]
     yield "tf.data", tuple(tf.concat(parts, axis=0) for parts in zip(*batches, strict=True))
     compiled = tf.function(augment, jit_compile=True)
-    yield "compiled", compiled(tf.constant(images), tf.constant(labels), SEED, positions)
+    given = (tf.constant(images), tf.constant(labels), SEED, positions, positions)
+    yield "compiled", compiled(*given)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_every_policy_agrees_in_half_precision(policy, dtype, images, labels):
         augmented(policy, images, labels, (24, 20), dtype=dtype),
         tf.function(
             build(policy, image_size=(24, 20), num_classes=10, dtype=dtype), jit_compile=True
-        )(tf.constant(images), tf.constant(labels), SEED, tf.range(16, dtype=tf.int64)),
+        )(tf.constant(images), tf.constant(labels), SEED, np.arange(16), np.arange(16)),
     ):
         assert received[0].dtype == dtype
         # 8 bits of precision, lost three times: in the matrices, between them and at the end.
@@ -116,9 +118,9 @@ def test_slices_give_what_the_whole_batch_gives(policy, replicas):
     labels = rng.integers(0, 10, 32).astype(np.int32)
     augment = build(policy, image_size=(16, 14), num_classes=10)
     positions = np.arange(64, 96)
-    whole = augment(images, labels, SEED, positions)
+    whole = augment(images, labels, SEED, positions, positions)
     parts = [
-        augment(images[part], labels[part], SEED, positions[part])
+        augment(images[part], labels[part], SEED, positions[part], positions[part])
         for part in np.split(np.arange(32), replicas)
     ]
     sliced = [tf.concat(values, axis=0) for values in zip(*parts, strict=True)]
@@ -146,17 +148,19 @@ def test_the_draws_depend_on_position_epoch_and_seed(policy, images, labels):
     labels = np.zeros(16, np.int32)
     source = images if get(policy).mixes else same
     augment = build(policy, image_size=(12, 10), num_classes=10)
-    first = augment(source, labels, SEED, np.arange(16))[0].numpy()
-    np.testing.assert_array_equal(augment(source, labels, SEED, np.arange(16))[0], first)
-    if policy not in ("alternating-flip",):
-        if not get(policy).mixes:
-            assert len(np.unique(first.reshape(16, -1), axis=0)) > 1
-        other_positions = augment(source, labels, SEED, np.arange(16, 32))[0]
-        assert not np.array_equal(other_positions, first)
-        other_seed = augment(source, labels, SEED + np.array([1, 0]), np.arange(16))[0]
-        assert not np.array_equal(other_seed, first)
-    next_epoch = augment(source, labels, SEED + np.array([0, 1]), np.arange(16))[0]
-    assert not np.array_equal(next_epoch, first)
+
+    def drawn(seed, positions):
+        return augment(source, labels, seed, positions, np.arange(16))[0].numpy()
+
+    first = drawn(SEED, np.arange(16))
+    np.testing.assert_array_equal(drawn(SEED, np.arange(16)), first)
+    if not get(policy).mixes:
+        assert len(np.unique(first.reshape(16, -1), axis=0)) > 1
+    others = drawn(SEED, np.arange(16, 32))
+    # The one draw that belongs to the image, wherever it stands.
+    assert np.array_equal(others, first) == (policy == "alternating-flip")
+    assert not np.array_equal(drawn(SEED + np.array([1, 0]), np.arange(16)), first)
+    assert not np.array_equal(drawn(SEED + np.array([0, 1]), np.arange(16)), first)
 
 
 def test_a_second_call_does_not_trace_again(images, labels):
@@ -193,7 +197,7 @@ def test_a_policy_is_its_parts(images, labels):
     assert 0.01 < hidden.mean() < 0.08  # 3 by 3 of 12 by 10, some of it over the border
 
 
-def test_the_orientation_of_an_alternating_flip_is_that_of_the_source(images, labels):
+def test_the_orientation_of_an_alternating_flip_does_not_depend_on_the_colours(images, labels):
     darker = Policy("darker", (op.Brightness((0.5, 0.5)), op.AlternatingFlip()))
     received, _ = augmented(darker, images, labels)
     expected, _ = augmented("alternating-flip", images, labels)
@@ -277,6 +281,9 @@ def test_bad_arguments_of_build(change, message):
         ("flip", {"seed": np.zeros(2)}, "seed must hold integers"),
         ("flip", {"positions": np.zeros(9, np.int64)}, r"positions must have shape \(8,\)"),
         ("flip", {"positions": np.zeros(8)}, "positions must hold integers"),
+        ("flip", {"indices": np.zeros(9, np.int64)}, r"indices must be integers of shape \(8,\)"),
+        ("flip", {"indices": np.zeros(8)}, "indices must be integers"),
+        ("alternating-flip", {}, "an alternating flip needs indices"),
         ("flip-rotate-zoom", {"form": "matmul"}, "cannot rotate or shear"),
     ],
 )
@@ -329,7 +336,7 @@ def test_batches_of_any_size_pass_where_images_are_independent(policy, images, l
         np.testing.assert_allclose(part, whole[:count], atol=1e-3)
 
 
-@pytest.mark.parametrize("policy", ["standard", "cutmix", "mixup", "trivial"])
+@pytest.mark.parametrize("policy", ["standard", "cutmix", "mixup", "trivial", "alternating-flip"])
 def test_compiled_an_image_s_numbers_are_not_hashed_again_for_each_pixel(policy):
     """XLA fuses what it can into the loop over pixels, where it would compute it each time."""
     batch, size = 16, 32
@@ -339,6 +346,7 @@ def test_compiled_an_image_s_numbers_are_not_hashed_again_for_each_pixel(policy)
         tf.zeros([batch, size, size, 3], tf.uint8),
         tf.zeros([batch, 10]) if policy in ("cutmix", "mixup") else tf.zeros([batch], tf.int32),
         tf.zeros([2], tf.int64),
+        tf.range(batch, dtype=tf.int64),
         tf.range(batch, dtype=tf.int64),
     )
     loops = ir(stage="optimized_hlo").split("\n\n")

@@ -83,12 +83,12 @@ def test_covering_the_source_shows_the_rectangle_on_the_canvas(turned):
     operations = [op.Flip(), op.PadCrop(3)]
     numbers = uniform(SEED, np.arange(40), 4)
     maps = [
-        transform(operations[0], numbers[:, :1], epoch=0, images=images),
-        transform(operations[1], numbers[:, 1:3], epoch=0, images=images),
+        transform(operations[0], numbers[:, :1], images=images, seed=SEED),
+        transform(operations[1], numbers[:, 1:3], images=images, seed=SEED),
     ]
     if turned:
         quarter = op.Rotate((90, 90))
-        maps.append(transform(quarter, numbers[:, 3:4], epoch=0, images=images))
+        maps.append(transform(quarter, numbers[:, 3:4], images=images, seed=SEED))
     map_ = compose_all(maps)
     drawn = rectangle(op.Cutout(0.5), uniform(SEED, np.arange(40), 3, stream=1), (16, 16))
     seen = resample(cover(images, drawn, BLACK, map_), map_, (16, 16), border="edge").numpy()

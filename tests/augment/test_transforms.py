@@ -17,7 +17,7 @@ COUNT = 4000
 def drawn(operation, count=COUNT, size=(40, 20)):
     images = tf.zeros([count, *size, 3], tf.uint8)
     numbers = uniform(SEED, np.arange(count), max(operation.columns, 1))
-    return transform(operation, numbers, epoch=SEED[1], images=images)
+    return transform(operation, numbers, images=images, seed=SEED)
 
 
 def matrix(map_):
@@ -96,16 +96,32 @@ def test_random_resized_crop_shortens_what_does_not_fit():
 
 
 def test_alternating_flip_shows_both_orientations_in_any_two_epochs():
-    images = np.random.default_rng(0).integers(0, 256, (400, 8, 8, 3), dtype=np.uint8)
-    numbers = tf.zeros([400, 1])
-    signs = [
-        transform(op.AlternatingFlip(), numbers, epoch=epoch, images=tf.constant(images)).xx.numpy()
-        for epoch in range(4)
-    ]
+    signs = [orientation(np.arange(400), epoch) for epoch in range(4)]
     np.testing.assert_array_equal(signs[0], -signs[1])
     np.testing.assert_array_equal(signs[0], signs[2])
     np.testing.assert_array_equal(signs[1], signs[3])
     assert abs(np.mean(signs[0])) < 5 / math.sqrt(400)
+
+
+def orientation(indices, epoch, seed=5):
+    numbers, images = tf.zeros([len(indices), 1]), tf.zeros([len(indices), 8, 8, 3])
+    key = tf.constant([seed, epoch], tf.int64)
+    drawn = transform(op.AlternatingFlip(), numbers, images=images, seed=key, indices=indices)
+    return drawn.xx.numpy()
+
+
+def test_alternating_flip_follows_the_index_whatever_the_pixels_and_the_place():
+    shuffled = np.random.default_rng(0).permutation(400)
+    # All images are equal: by their pixels they would be mirrored together.
+    np.testing.assert_array_equal(
+        orientation(shuffled, 0), orientation(np.arange(400), 0)[shuffled]
+    )
+    other_seed = orientation(np.arange(400), 0, seed=6) == orientation(np.arange(400), 0)
+    assert abs(np.mean(other_seed) - 0.5) < 2.5 / math.sqrt(400)
+    # Neighbouring indices are independent of each other: four pairs of signs, equally often.
+    signs = orientation(np.arange(4000), 0) > 0
+    pairs = np.bincount(2 * signs[::2] + signs[1::2], minlength=4)
+    assert np.sum((pairs - 500) ** 2 / 500) < 16.27  # chi-square, 3 degrees, 0.1 %
 
 
 def test_composition_multiplies_matrices():
@@ -141,7 +157,7 @@ def test_inverse(tilted):
 
 def test_other_operations_are_refused():
     with pytest.raises(TypeError, match="not a geometric operation"):
-        transform(op.MixUp(), tf.zeros([1, 2]), epoch=0, images=tf.zeros([1, 4, 4, 3]))
+        transform(op.MixUp(), tf.zeros([1, 2]), images=tf.zeros([1, 4, 4, 3]), seed=SEED)
 
 
 def test_a_map_is_separable_until_it_tilts():

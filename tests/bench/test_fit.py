@@ -116,9 +116,9 @@ def test_a_held_batch_is_the_first_of_the_pipeline_and_computed_anew_each_step()
 
     calls = tf.Variable(0, dtype=tf.int64)
 
-    def counting(images, labels, seed, positions):
+    def counting(images, labels, seed, positions, indices):
         calls.assign_add(1)
-        return subject.phase.transforms.on_device(images, labels, seed, positions)
+        return subject.phase.transforms.on_device(images, labels, seed, positions, indices)
 
     counted = dataclasses.replace(subject.phase.transforms, on_device=counting)
     phase = dataclasses.replace(subject.phase, transforms=counted)

@@ -51,8 +51,8 @@ def slow_transform(monkeypatch, policy_is_slow):
         if not policy_is_slow(phase.augment):
             return made
 
-        def on_device(images, labels, seed, positions):
-            return made.on_device(sleeping(images), labels, seed, positions)
+        def on_device(images, labels, seed, positions, indices):
+            return made.on_device(sleeping(images), labels, seed, positions, indices)
 
         return dataclasses.replace(made, on_device=on_device)
 

@@ -57,6 +57,7 @@ def test_an_epoch_trains_on_its_view_in_the_order_of_the_images(tmp_path, dtype,
         expected = values(dtype)[epoch % VIEWS][indices]
         np.testing.assert_array_equal(batch.images.numpy(), expected)
         np.testing.assert_array_equal(batch.labels.numpy(), indices)
+        np.testing.assert_array_equal(batch.indices.numpy(), indices)
         assert batch.epoch == epoch
 
 
@@ -100,3 +101,4 @@ def test_batches_in_order_go_through_a_split_again_and_again():
         seen = np.minimum(places, EXAMPLES - 1)
         np.testing.assert_array_equal(batch.images[:, 0, 0, 0], seen)
         np.testing.assert_array_equal(batch.labels, seen + 1)
+        np.testing.assert_array_equal(batch.indices, seen)

@@ -44,12 +44,15 @@ def test_every_cache_delivers_the_order(split, cache, tmp_path, monkeypatch):
         np.testing.assert_array_equal(batch.labels, split.labels[order[positions]])
         assert batch.epoch == epoch
         assert batch.labels.dtype == np.int32
-        assert batch.positions.dtype == np.int64
+        assert batch.positions.dtype == batch.indices.dtype == np.int64
+        np.testing.assert_array_equal(batch.indices, order[positions])
 
 
 @pytest.mark.parametrize("order", ["permutation", "shuffle_buffer"])
 def test_no_image_twice_in_an_epoch(split, order):
-    found = [indices(batch) for batch in batches(split, last=4 * PER_EPOCH, order=order)]
+    all_batches = batches(split, last=4 * PER_EPOCH, order=order)
+    found = [indices(batch) for batch in all_batches]
+    np.testing.assert_array_equal([batch.indices for batch in all_batches], found)
     left_out = []
     for epoch in range(4):
         seen = np.concatenate(found[epoch * PER_EPOCH : (epoch + 1) * PER_EPOCH])
@@ -101,7 +104,7 @@ def test_replicas_take_successive_slices_of_the_same_global_batch(split, order):
     assert len(halves) == 2 * len(whole)
     for step, batch in enumerate(whole):
         pair = halves[2 * step : 2 * step + 2]
-        for name in ("images", "labels", "positions"):
+        for name in ("images", "labels", "positions", "indices"):
             joined = np.concatenate([getattr(half, name) for half in pair])
             np.testing.assert_array_equal(joined, getattr(batch, name))
         assert pair[0].epoch == pair[1].epoch == batch.epoch

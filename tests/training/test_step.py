@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from fastcifar.config import OptimizerConfig
 from tests.training.reference import reference
-from tests.training.tiny import BATCH, SEED, Run, mirrored, tiny_model
+from tests.training.tiny import BATCH, EXAMPLES, SEED, Run, mirrored, tiny_model, tiny_split
 
 
 def assert_same_bits(one, other):
@@ -78,7 +78,7 @@ def test_replicas_stay_equal(dtype, xla):
 def test_an_overflow_is_skipped_and_halves_the_scale(replicas, xla):
     strategy = mirrored() if replicas == 2 else None
 
-    def overflow_once(images, labels, seed, positions):
+    def overflow_once(images, labels, seed, positions, indices):
         """Step 1 (positions 8 to 15) has an image that is infinite."""
         images = tf.cast(images, tf.float16) / 255
         bad = tf.where(positions == 9, tf.constant(np.inf, tf.float16), tf.constant(1, tf.float16))
@@ -182,7 +182,7 @@ def test_averages_follow_the_weights(replicas, xla):
 
 
 def test_a_skipped_step_leaves_the_averages():
-    def overflow(images, labels, seed, positions):
+    def overflow(images, labels, seed, positions, indices):
         return tf.cast(images, tf.float16) * np.float16(np.inf), labels
 
     run = Run(dtype="mixed_float16", transform=overflow, optimizer=OptimizerConfig(ema=0.5))
@@ -211,7 +211,7 @@ def test_gradients_added_up_in_bfloat16_are_near():
 
 
 def test_first_bad_step_is_told():
-    def poison(images, labels, seed, positions):
+    def poison(images, labels, seed, positions, indices):
         images = tf.cast(images, tf.float32) / 255
         bad = tf.where(positions[0] >= 3 * BATCH, np.nan, 1.0)
         return images * tf.cast(bad, tf.float32), labels
@@ -246,7 +246,7 @@ def test_learning_rates_are_read_by_step():
 
 
 def test_mixed_labels_reach_the_loss():
-    def soften(images, labels, seed, positions):
+    def soften(images, labels, seed, positions, indices):
         soft = tf.one_hot(labels, 3) * 0.5 + tf.one_hot((labels + 1) % 3, 3) * 0.5
         return tf.cast(images, tf.float32) / 255, soft
 
@@ -255,10 +255,35 @@ def test_mixed_labels_reach_the_loss():
 
 
 def test_the_seed_tells_run_and_epoch():
-    def leak(images, labels, seed, positions):
+    def leak(images, labels, seed, positions, indices):
         """Turn (seed, epoch) into a loss that tells them: NaN unless they are as expected."""
         right = tf.equal(seed[0], SEED) & (seed[1] >= 0) & (seed[1] <= 1)
         factor = tf.where(right, 1.0, np.nan)
         return tf.cast(images, tf.float32) / 255 * tf.cast(factor, tf.float32), labels
 
     assert all(m.first_bad_step == -1 for m in Run(transform=leak).run(6, 6))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        {"cache": "device"},
+        {"optimizer": OptimizerConfig(accumulate=2)},
+        {"strategy": 2, "cache": "device", "optimizer": OptimizerConfig(accumulate=2)},
+    ],
+    ids=["plain", "resident", "accumulated", "replicas"],
+)
+def test_each_image_comes_with_its_own_index(layout):
+    split = tiny_split()
+    split.images[:] = np.arange(EXAMPLES)[:, None, None, None]  # each tells its index
+
+    def compare(images, labels, seed, positions, indices):
+        images = tf.cast(images, tf.float32)
+        right = tf.reduce_all(tf.equal(images[:, 0, 0, 0], tf.cast(indices, tf.float32)))
+        return images / 255 * tf.where(right, 1.0, np.nan), labels
+
+    if "strategy" in layout:
+        layout = layout | {"strategy": mirrored(layout["strategy"])}
+    (metrics,) = Run(transform=compare, split=split, **layout).run(7)
+    assert metrics.first_bad_step == -1

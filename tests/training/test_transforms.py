@@ -23,6 +23,8 @@ def batch():
         tf.range(8, dtype=tf.int32) % 3,
         tf.range(8, dtype=tf.int64),
         tf.constant(1, tf.int64),
+        # Not the positions: nothing may take the one for the other.
+        tf.constant([5, 21, 3, 8, 34, 1, 13, 2], tf.int64),
     )
 
 
@@ -46,8 +48,8 @@ def apply(made, given):
     key = tf.constant([SEED, 1], tf.int64)
     images, labels = given.images, given.labels
     if made.before_program is not None:
-        images, labels = made.before_program(images, labels, key, given.positions)
-    return made.on_device(images, labels, key, given.positions)
+        images, labels = made.before_program(images, labels, key, given.positions, given.indices)
+    return made.on_device(images, labels, key, given.positions, given.indices)
 
 
 @pytest.mark.parametrize("augment", ["none", "flip-crop", "mixup"])

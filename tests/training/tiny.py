@@ -98,7 +98,7 @@ class Run:
                 average=config.ema is not None,
             )
 
-        def scale(images, labels, seed, positions):
+        def scale(images, labels, seed, positions, indices):
             return tf.cast(images, compute) / 255, labels
 
         resident = None

@@ -189,7 +189,7 @@ def our_function(policy: policies.Policy, image_size: int, classes: int = CLASSE
             positions = np.arange(len(images))
         # Policies that do not mix take class numbers, and hand them through.
         given = labels if policy.mixes else positions
-        made, mixed = augment(images, given, seed, positions)
+        made, mixed = augment(images, given, seed, positions, indices=positions)
         return made, mixed if policy.mixes else labels
 
     return function

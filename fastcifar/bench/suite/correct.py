@@ -109,7 +109,8 @@ def both(policy: Any, device: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
     def work(function: Callable[..., Any], where: str) -> list[np.ndarray]:
         with tf.device(where):
-            given = (images, labels, np.array([7, 3], np.int64), np.arange(_COUNT, dtype=np.int64))
+            places = np.arange(_COUNT, dtype=np.int64)  # as positions and as indices
+            given = (images, labels, np.array([7, 3], np.int64), places, places)
             return [tensor.numpy() for tensor in function(*map(tf.constant, given))]
 
     return work(tf.function(augment, jit_compile=True), device), work(augment, "CPU:0")
