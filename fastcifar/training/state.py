@@ -29,11 +29,12 @@ class TrainState:
         trainable: the variables that receive gradients, as Keras orders them.
         statistics: the BatchNorm moving statistics.
         slots: for each slot name, one variable per trainable variable.
-        averages: moving averages of the trainable variables and then of the statistics; empty
-            where none are kept.
+        averages: moving averages of the trainable variables and then of the statistics over the
+            updates of the phase; empty where none are kept.
         loss_scale: float32 scalar, 1 unless float16 is scaled.
         good_steps: int64 scalar, steps since the scale last changed.
-        updates: int64 scalar, updates applied (skipped steps excluded).
+        updates: int64 scalar, updates applied in the phase (skipped steps excluded): what Adam's
+            bias correction and the warm-up of the averages count.
     """
 
     def __init__(
@@ -75,10 +76,19 @@ class TrainState:
         yield "updates", self.updates
 
     def forget_updates(self) -> None:
-        """Start the optimizer anew: empty slots, no updates so far. Weights stay."""
+        """Start again from the weights: empty slots, no updates so far, averages equal to them.
+
+        A phase may freeze layers whose averages lag behind their weights, and they would do so for
+        ever, while the rest is fitted to the weights. What is evaluated is therefore the average
+        over the updates of one phase, and equal to the weights where nothing trains.
+        """
         for variables in self.slots.values():
             for variable in variables:
                 variable.assign(tf.zeros(variable.shape, variable.dtype))
+        for variable, average in zip(
+            (*self.trainable, *self.statistics), self.averages, strict=bool(self.averages)
+        ):
+            average.assign(variable.numpy())
         self.updates.assign(0)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -100,7 +100,7 @@ def test_losses_are_those_of_the_backbone_in_each_step(tmp_path, variant):
 
 
 def test_averages_of_a_backbone_that_trained_before_are_what_validates(tmp_path):
-    """The head trains on what the weights make of an image, and is evaluated with the averages."""
+    """A phase's averages start from the weights, so the backbone's are what the head trains on."""
     for cache in ("off", "memory"):
         base = of_head(cache=cache, optimizer={"ema": 0.9}, phases=2, phase={"epochs": 1})
         first = dataclasses.replace(base.phases[0], trainable="all", learning_rate=0.01)
