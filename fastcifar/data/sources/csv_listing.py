@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcifar.data.prepared import FileStamp
-from fastcifar.data.sources.listing import SUFFIXES, ListedSplit, Listing, leaves, stamp
+from fastcifar.data.sources.folder_tree import SUFFIXES, leaves, stamp
+from fastcifar.data.sources.listing import ListedSplit, Listing
 from fastcifar.errors import SourceError, nearest
 
 COLUMNS = ("file", "label", "split")

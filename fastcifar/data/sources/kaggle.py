@@ -20,11 +20,12 @@ import numpy as np
 from fastcifar.data import storage
 from fastcifar.data.prepared import FileStamp, Key
 from fastcifar.data.sources.delivery import deliver
+from fastcifar.data.sources.folder_tree import leaves, stamp
 from fastcifar.data.sources.image_folder import encoded_split
 from fastcifar.data.sources.ingest import EncodedSet, ReadOptions
 from fastcifar.data.sources.kaggle_archive import unpack
 from fastcifar.data.sources.kaggle_download import COMPETITION, download
-from fastcifar.data.sources.listing import ListedSplit, leaves, stamp
+from fastcifar.data.sources.listing import ListedSplit
 from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError, nearest
 

@@ -20,9 +20,9 @@ from fastcifar.data.prepared import Key
 from fastcifar.data.sources.builder_reading import read_builder
 from fastcifar.data.sources.decode_pool import Chunk
 from fastcifar.data.sources.delivery import deliver
+from fastcifar.data.sources.folder_tree import stamp
 from fastcifar.data.sources.hosts import unreachable_hosts
 from fastcifar.data.sources.ingest import EncodedSet, EncodedSplit, ReadOptions
-from fastcifar.data.sources.listing import stamp
 from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError, nearest
 
