@@ -75,6 +75,7 @@ def train_batches(
     host_transform: HostTransform | None = None,
     parallel_map: int = 2,
     prefetch: int = 2,
+    say: Callable[[str], None] | None = None,
 ) -> tf.data.Dataset:
     """Build the dataset of per-replica `Batch`es of the steps [first_step, last_step).
 
@@ -94,6 +95,7 @@ def train_batches(
         host_transform: augmentation or resizing on the host, on whole batches.
         parallel_map: batches assembled at the same time; of a split on disk at least one a core.
         prefetch: batches kept ready; 0 for none.
+        say: told in a line what became of a damaged file.
     """
     examples = len(split)
     size = global_batch_size // replicas
@@ -110,7 +112,7 @@ def train_batches(
 
     elements = tf.data.Dataset.range(first_step * here, last_step * here)
     if order == "permutation":
-        read = _reader(split, cache)
+        read = _reader(split, cache, say)
 
         def assemble(element: tf.Tensor) -> Batch:
             positions, epoch = locate(element)
@@ -296,12 +298,12 @@ def _assembly_calls(split: Examples | FeatureSplit, parallel_map: int) -> int | 
 
 
 def _reader(
-    split: Examples | FeatureSplit, cache: str
+    split: Examples | FeatureSplit, cache: str, say: Callable[[str], None] | None = None
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return (indices int64 [b], epoch int64 []) -> what `Batch.images` describes."""
     if isinstance(split, FeatureSplit):
         return _feature_reader(split)
-    read = _image_reader(split, cache)
+    read = _image_reader(split, cache, say)
     return lambda indices, epoch: read(indices)
 
 
@@ -320,7 +322,9 @@ def _feature_reader(split: FeatureSplit) -> Callable[[tf.Tensor, tf.Tensor], tf.
     return read
 
 
-def _image_reader(split: Examples, cache: str) -> Callable[[tf.Tensor], tf.Tensor]:
+def _image_reader(
+    split: Examples, cache: str, say: Callable[[str], None] | None
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return indices int64 [b] -> images uint8 [b, H, W, 3] (or the indices, for cache device)."""
     if cache == "device":
         return lambda indices: indices
@@ -341,7 +345,7 @@ def _image_reader(split: Examples, cache: str) -> Callable[[tf.Tensor], tf.Tenso
             return images
 
         return decode
-    array = storage.on_disk(split.images) if cache == "disk" else split.images
+    array = storage.on_disk(split.images, say) if cache == "disk" else split.images
     images = storage.tensor(array)
     return lambda indices: tf.gather(images, indices)
 

@@ -1,14 +1,17 @@
 """Prepared folders: a data set decoded and laid out once, for many runs.
 
     FOLDER/prepared.json                 what the set is; its being there makes the folder valid
-    FOLDER/files                         what it was made from: size, mtime_ns and path of each file
+    FOLDER/files                         what it was made from: size, times and path of each file
     FOLDER/images-train.array_record-*   pixels and labels (`fastcifar.data.records`)
     FOLDER/labels-train.npy
+    FOLDER/digests-train.npy             a hash of each image's pixels
     FOLDER/dataset_info.json, …          TFDS's description of the same records
 
 A folder is written under another name and renamed when it is whole, so what an interrupted
 preparation leaves is never taken for a set; the next one removes it. A lock lets one process
 prepare and the others wait for it.
+
+prepared.json holds the checksums of the other files (`fastcifar.data.checksums`).
 """
 
 from __future__ import annotations
@@ -24,10 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from fastcifar.data import storage
+from fastcifar.data import checksums, storage
+from fastcifar.data.checksums import Seal
 from fastcifar.errors import SourceError
 
-FORMAT = 1  # raised with every change of what a folder holds; others are refused
+FORMAT = 2  # raised with every change of what a folder holds; others are refused
 _MANIFEST, _FILES = "prepared.json", "files"
 
 
@@ -37,6 +41,9 @@ class FileStamp(NamedTuple):
     path: str  # relative to the set's root
     size: int
     mtime_ns: int
+    # Of the last change of anything, which no program can set: a file of the same size whose time
+    # of modification was put back is another file all the same.
+    ctime_ns: int = -1
 
 
 @dataclass(frozen=True)
@@ -86,11 +93,16 @@ def holds_prepared(folder: Path) -> bool:
     return (folder / _MANIFEST).is_file()
 
 
-def read(folder: Path) -> Manifest:
-    """Read what a prepared folder holds, and check that all of it is there.
+def read(folder: Path, *, shards: bool = False) -> Manifest:
+    """Read what a prepared folder holds, and check that all of it is there and as it was written.
+
+    Args:
+        folder: a prepared folder.
+        shards: check the content of the images' files too, where their stamps do not vouch for it.
+            Without, damage there shows when an image is read: each record has a hash of its own.
 
     Raises:
-        SourceError: if the folder is of another version, or not whole.
+        SourceError: if the folder is of another version, not whole or damaged.
     """
     where = str(folder)
     try:
@@ -100,13 +112,7 @@ def read(folder: Path) -> Manifest:
                 f"the prepared folder {where!r} must be of format {FORMAT}. Received: format "
                 f"{values['format']!r}; prepare the images again with this version"
             )
-        for name, size in values["sizes"].items():
-            found = (folder / name).stat().st_size
-            if found != size:
-                raise SourceError(
-                    f"the prepared folder {where!r} is damaged: {name} must hold {size} bytes. "
-                    f"Received: {found}; remove the folder and prepare the images again"
-                )
+        _check_files(folder, values, shards)
         return Manifest(
             origin=values["origin"],
             size=values["size"],
@@ -117,6 +123,11 @@ def read(folder: Path) -> Manifest:
         )
     except SourceError:
         raise
+    except checksums.Damaged as error:
+        raise SourceError(
+            f"the prepared folder {where!r} is damaged: {error}; remove the folder and prepare the "
+            "images again"
+        ) from error
     except OSError as error:
         what = f"{error.filename}: {error.strerror}"
         raise SourceError(f"the prepared folder {where!r} cannot be read: {what}") from error
@@ -125,6 +136,19 @@ def read(folder: Path) -> Manifest:
             f"the prepared folder {where!r} is damaged: {_MANIFEST} is not one "
             f"({type(error).__name__}); remove the folder and prepare the images again"
         ) from error
+
+
+def _check_files(folder: Path, values: dict, shards: bool) -> None:
+    seals = {name: Seal(*seal) for name, seal in values["seals"].items()}
+    for name, seal in seals.items():
+        found = (folder / name).stat().st_size
+        if found != seal.size:
+            raise checksums.Damaged(f"{name} must hold {seal.size} bytes. Received: {found}")
+    chosen = {name: s for name, s in seals.items() if shards or ".array_record" not in name}
+    renewed = {**seals, **checksums.check_all(folder, chosen)}
+    if renewed != seals:
+        with contextlib.suppress(OSError):  # then the next one reads the files again
+            _write_manifest(folder, {**values, "seals": renewed})
 
 
 def changes(folder: Path, files: Sequence[FileStamp]) -> str | None:
@@ -208,9 +232,18 @@ def write(folder: Path, manifest: Manifest, files: Sequence[FileStamp]) -> None:
         "counts": manifest.counts,
         "notes": manifest.notes,
         "faults": manifest.faults,
-        "sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+        "seals": checksums.seal_all(sorted(folder.iterdir())),
     }
-    (folder / _MANIFEST).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    _write_manifest(folder, values)
+
+
+def _write_manifest(folder: Path, values: dict) -> None:
+    partial = folder / f".{_MANIFEST}.{os.getpid()}"
+    try:
+        partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, folder / _MANIFEST)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def refused(folder: Path, error: OSError) -> SourceError:
@@ -225,16 +258,14 @@ def refused(folder: Path, error: OSError) -> SourceError:
 
 
 def _listing(files: Sequence[FileStamp]) -> bytes:
-    return b"".join(
-        b"%d %d %s\0" % (stamp.size, stamp.mtime_ns, os.fsencode(stamp.path)) for stamp in files
-    )
+    return b"".join(b"%d %d %d %s\0" % (*stamp[1:], os.fsencode(stamp.path)) for stamp in files)
 
 
-def _parse_listing(listing: bytes) -> dict[str, tuple[bytes, bytes]]:
+def _parse_listing(listing: bytes) -> dict[str, list[bytes]]:
     found = {}
     for line in listing.split(b"\0")[:-1]:
-        size, mtime_ns, path = line.split(b" ", 2)
-        found[os.fsdecode(path)] = (size, mtime_ns)
+        *stamp, path = line.split(b" ", 3)
+        found[os.fsdecode(path)] = stamp
     return found
 
 

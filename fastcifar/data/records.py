@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fastcifar.data.checksums import image_digests
 from fastcifar.data.split import Split
 from fastcifar.data.storage import empty_images
 from fastcifar.errors import SourceError
@@ -63,11 +64,13 @@ class RecordWriter:
         self._rows = -(-count // shards)
         self._counts: list[int] = []
         self._labels: list[np.ndarray] = []
+        self._digests: list[np.ndarray] = []
         self._writer: Any = None
 
     def add(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Append images (uint8 [m, S, S, 3]) and labels (int64 [m])."""
         self._labels.append(labels.astype(np.int64))
+        self._digests.append(image_digests(images))
         for image, label in zip(images, labels.tolist(), strict=True):
             if not self._counts or self._counts[-1] == self._rows:
                 self._next_shard()
@@ -81,8 +84,11 @@ class RecordWriter:
         for number in range(len(self._counts)):
             shard = shard_name(self._split, number, len(self._counts))
             os.rename(self._partial(number), self._folder / shard)
-        labels = np.concatenate(self._labels) if self._labels else np.empty(0, np.int64)
-        np.save(self._folder / labels_name(self._split), labels)
+        for name, parts, dtype in (
+            (labels_name(self._split), self._labels, np.int64),
+            (digests_name(self._split), self._digests, np.uint64),
+        ):
+            np.save(self._folder / name, np.concatenate([np.empty(0, dtype), *parts]))
         return tuple(self._counts)
 
     def discard(self) -> None:
@@ -118,6 +124,11 @@ def shard_name(split: str, number: int, shards: int) -> str:
 def labels_name(split: str) -> str:
     """The file name of a split's labels: int64 [N], so that they need not be read from records."""
     return f"labels-{split}.npy"
+
+
+def digests_name(split: str) -> str:
+    """The file name of a split's digests: uint64 [N], `image_digests` of its images."""
+    return f"digests-{split}.npy"
 
 
 def describe(
@@ -176,11 +187,13 @@ class Records:
         paths: of the shards.
         counts: images in each.
         size: height and width in pixels.
+        digests: uint64 [N], `image_digests` of all images.
     """
 
     paths: tuple[Path, ...]
     counts: tuple[int, ...]
     size: int
+    digests: np.ndarray
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -246,6 +259,11 @@ class RecordSplit:
         """(height, width, 3) of every image."""
         return self.records.size, self.records.size, 3
 
+    @property
+    def digests(self) -> np.ndarray:
+        """Of the pixels of each image, uint64 [N]; read from disk, not computed."""
+        return self.records.digests[self.rows]
+
     def take(self, indices: np.ndarray) -> RecordSplit:
         """Return the examples at `indices` (int [M]) as a new split; no image is read."""
         return RecordSplit(self.records, self.rows[indices], self.labels[indices], self.class_names)
@@ -298,14 +316,24 @@ def open_split(folder: Path, split: str, counts: Sequence[int], **described: Any
         described: `size` and `class_names`.
 
     Raises:
-        OSError, ValueError: if its labels cannot be read.
+        OSError, ValueError: if its labels cannot be read, or are none.
     """
     paths = tuple(folder / shard_name(split, k, len(counts)) for k in range(len(counts)))
-    records = Records(paths, tuple(counts), described["size"])
-    labels = np.load(folder / labels_name(split))
-    if labels.shape != (len(records),):
-        raise ValueError(f"{labels_name(split)} does not fit the shards")
-    return RecordSplit(records, np.arange(len(records)), labels, tuple(described["class_names"]))
+    digests = np.load(folder / digests_name(split))
+    labels, class_names = np.load(folder / labels_name(split)), tuple(described["class_names"])
+    for name, values, dtype in (
+        (digests_name(split), digests, np.uint64),
+        (labels_name(split), labels, np.int64),
+    ):
+        if values.shape != (sum(counts),) or values.dtype != dtype:
+            raise ValueError(f"{name} does not fit the shards")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise ValueError(
+            f"labels in {labels_name(split)} must lie in [0, {len(class_names)}), the number of "
+            f"classes. Received: {labels.min()} to {labels.max()}"
+        )
+    records = Records(paths, tuple(counts), described["size"], digests)
+    return RecordSplit(records, np.arange(len(records)), labels, class_names)
 
 
 def _serialise(image: np.ndarray, label: int) -> bytes:

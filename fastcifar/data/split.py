@@ -7,12 +7,14 @@ know which of the two it has.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from fastcifar.data.checksums import image_digests
 from fastcifar.data.storage import empty_images
 from fastcifar.errors import SourceError
 
@@ -24,6 +26,7 @@ class Examples(Protocol):
         labels: int64 [N], each in [0, len(class_names)), in memory.
         class_names: the name of each label, in label order.
         image_shape: (height, width, 3) of every image.
+        digests: uint64 [N], `fastcifar.data.checksums.image_digests` of the images.
     """
 
     @property
@@ -32,6 +35,8 @@ class Examples(Protocol):
     def class_names(self) -> tuple[str, ...]: ...
     @property
     def image_shape(self) -> tuple[int, int, int]: ...
+    @property
+    def digests(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
 
@@ -90,6 +95,11 @@ class Split:
         """(height, width, 3) of every image."""
         _, height, width, channels = self.images.shape
         return height, width, channels
+
+    @functools.cached_property
+    def digests(self) -> np.ndarray:
+        """Of the pixels of each image, uint64 [N]."""
+        return image_digests(self.images)
 
     def take(self, indices: np.ndarray) -> Split:
         """Return the examples at `indices` (int [M]) as a new split, in that order (a copy)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,20 +57,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FASTCIFAR_CACHE") or Path(base) / "fastcifar")
 
 
-def on_disk(images: np.ndarray) -> np.ndarray:
+def on_disk(images: np.ndarray, say: Callable[[str], None] | None = None) -> np.ndarray:
     """Return `images` as a memory-mapped file in the cache folder, written where it is missing.
 
-    The name is a hash of the content, the file appears whole or not at all, and its size is checked
-    before use, so a truncated file is written anew instead of being read.
+    The name is a hash of the content. The file appears whole or not at all; one that holds anything
+    else is written again instead of being read.
+
+    Args:
+        images: uint8 [N, H, W, 3].
+        say: told in a line where a file was damaged.
 
     Raises:
         SourceError: if the disk refuses.
     """
-    digest = hashlib.blake2b(images.data, digest_size=16)
-    digest.update(str(images.shape).encode())
-    path = cache_folder() / "decoded" / f"{digest.hexdigest()}.u8"
+    digest = hashlib.sha256(images.data).hexdigest()
+    path = cache_folder() / "decoded" / f"{digest}.u8"
     try:
-        if not path.exists() or path.stat().st_size != images.nbytes:
+        whole = path.exists() and _sha256(path) == digest
+        if path.exists() and not whole and say is not None:
+            say(f"the decoded images in {path} were damaged; they are written again")
+        if not whole:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".partial-{os.getpid()}")
             try:
@@ -84,6 +91,11 @@ def on_disk(images: np.ndarray) -> np.ndarray:
             f"cache disk cannot write {path}: {error.strerror}. "
             "Free space there, set FASTCIFAR_CACHE, or use --cache memory"
         ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def encode(images: np.ndarray):

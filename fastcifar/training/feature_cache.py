@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from fastcifar.augment import policies
 from fastcifar.config import DataConfig, PhaseConfig, RunConfig
+from fastcifar.data.checksums import Damaged
 from fastcifar.data.features import FeatureSplit, collect
 from fastcifar.data.split import Examples, Split, decoded_bytes
 from fastcifar.errors import ConfigError
@@ -240,7 +241,14 @@ class FeatureCache:
         place = "in memory"
         if self._on_disk:
             place = f"in {feature_files.path_of(key)}"
-            found = feature_files.find(key, shape, self._dtype)
+            try:
+                found = feature_files.find(key, shape, self._dtype)
+            except Damaged as error:
+                found = None
+                self._display.line(
+                    f"features of the {what} images: those kept are damaged, so they are computed "
+                    f"again ({error})"
+                )
             if found is not None:
                 self._display.line(f"features of the {what} images: found {place}")
                 return found
@@ -248,7 +256,7 @@ class FeatureCache:
             if changed:
                 self._display.line(
                     f"features of the {what} images: those kept were computed with other "
-                    f"{', '.join(changed)}, so they are computed anew"
+                    f"{', '.join(changed)}, so they are computed again"
                 )
         began = time.perf_counter()
         if self._on_disk:

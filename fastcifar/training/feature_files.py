@@ -1,10 +1,10 @@
 """Features on disk, for the next run: in the cache folder, one file with its key beside it.
 
     CACHE/features/DATA-KEY.bin      the values [V, N, F], nothing else
-    CACHE/features/DATA-KEY.json     what they depend on, in parts (`feature_key`)
+    CACHE/features/DATA-KEY.json     what they depend on, in parts (`feature_key`), and their seal
 
 DATA is a hash of the images, KEY one of all parts. Values appear whole or not at all, and the key
-after them; a file of another size than it must have is not read.
+after them; a file that is not what was written (`fastcifar.data.checksums`) is not read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcifar.data import storage
+from fastcifar.data import checksums, storage
+from fastcifar.data.checksums import Seal
 from fastcifar.errors import SourceError
 from fastcifar.training.feature_key import Key, digest
 
@@ -36,14 +37,20 @@ def path_of(key: Key) -> Path:
 
 
 def find(key: Key, shape: tuple[int, int, int], dtype: Any) -> np.ndarray | None:
-    """Map the features of `key`: `dtype` `shape`; None if there are none, or not whole ones."""
+    """Map the features of `key`: `dtype` `shape`; None if there are none.
+
+    Raises:
+        Damaged: if there were, but the file is not what was written.
+    """
     path = path_of(key)
+    known, sealed = _read(path.with_suffix(".json"))
+    if known != key or sealed is None:
+        return None
     with contextlib.suppress(OSError):
-        whole = path.stat().st_size == np.prod(shape) * np.dtype(dtype).itemsize
-        if whole and _read_key(path.with_suffix(".json")) == key:
-            os.utime(path.with_suffix(".json"))  # used last
-            # Copy-on-write: the file itself can never be changed through this array.
-            return np.memmap(path, dtype, "c", shape=shape)
+        renewed = checksums.check_all(path.parent, {path.name: sealed})[path.name]
+        _write_key(path, key, renewed)  # used last
+        # Copy-on-write: the file itself can never be changed through this array.
+        return np.memmap(path, dtype, "c", shape=shape)
     return None
 
 
@@ -53,7 +60,7 @@ def changed_parts(key: Key) -> list[str]:
     Empty where there is none.
     """
     for path in _by_use(key):
-        known = _read_key(path)
+        known, _ = _read(path)
         if known is not None:
             return [name for name in key if known.get(name) != key[name]]
     return []
@@ -68,8 +75,7 @@ def write(
         SourceError: if the disk refuses, or has not the space.
     """
     path = path_of(key)
-    # Hosts may share the folder.
-    partial = path.with_suffix(f".partial-{platform.node()}-{os.getpid()}")
+    partial = _partial(path)
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
     with _refusing_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,8 +92,7 @@ def write(
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
-            partial.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
-            os.replace(partial, path.with_suffix(".json"))
+            _write_key(path, key, checksums.seal(path))
         finally:
             partial.unlink(missing_ok=True)
         for old in _by_use(key)[_KEEP:]:
@@ -103,12 +108,27 @@ def _by_use(key: Key) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def _read_key(path: Path) -> Key | None:
+def _partial(path: Path) -> Path:
+    return path.with_suffix(f".partial-{platform.node()}-{os.getpid()}")  # hosts may share a folder
+
+
+def _write_key(path: Path, key: Key, sealed: Seal) -> None:
+    partial = _partial(path)
+    try:
+        text = json.dumps({"key": key, "seal": sealed}, indent=1) + "\n"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path.with_suffix(".json"))
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[Key | None, Seal | None]:
+    """The key and the seal of features, from their .json; None where it is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        return dict(found["key"]), Seal(*found["seal"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None, None
 
 
 @contextlib.contextmanager

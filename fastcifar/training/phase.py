@@ -133,6 +133,7 @@ def host_batches(
         order=data.order,
         parallel_map=data.parallel_map,
         prefetch=data.prefetch,
+        say=prepared.say,
         host_transform=_marking(phase.travelling_seed, transform),
         **(images if features is None else {}),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ class Prepared:
         splits: the images.
         steps_per_epoch: whole global batches in the training split.
         model, optimizer, state: made under the strategy's scope.
+        say: shows a line to the user.
     """
 
     config: RunConfig
@@ -53,6 +55,7 @@ class Prepared:
     model: keras.Model
     optimizer: Optimizer
     state: TrainState
+    say: Callable[[str], None] | None = None
 
 
 def prepare(config: RunConfig, display: Display, *, fresh: bool = True) -> Prepared:
@@ -112,4 +115,5 @@ def prepare(config: RunConfig, display: Display, *, fresh: bool = True) -> Prepa
         model=model,
         optimizer=optimizer,
         state=state,
+        say=display.line,
     )

@@ -54,6 +54,19 @@ def test_a_truncated_file_is_written_anew(tmp_path, monkeypatch):
     np.testing.assert_array_equal(storage.on_disk(images), images)
 
 
+def test_a_file_damaged_at_equal_size_is_written_again_and_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTCIFAR_CACHE", str(tmp_path))
+    images, lines = some_images(), []
+    storage.on_disk(images, lines.append)
+    assert lines == []
+    (file,) = (tmp_path / "decoded").iterdir()
+    file.write_bytes(bytes(images.nbytes))
+    np.testing.assert_array_equal(storage.on_disk(images, lines.append), images)
+    (line,) = lines
+    assert line == f"the decoded images in {file} were damaged; they are written again"
+    assert file.read_bytes() == images.tobytes()
+
+
 def test_a_disk_that_refuses_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTCIFAR_CACHE", str(tmp_path / "file"))
     (tmp_path / "file").write_text("in the way")

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from fastcifar.data import storage
-from fastcifar.data.records import Records, RecordSplit
+from fastcifar.data.checksums import Damaged
+from fastcifar.data.records import RecordWriter, open_split
 from fastcifar.data.split import Split
 from fastcifar.errors import SourceError
 from fastcifar.training import feature_files, feature_key, phase
@@ -52,7 +53,8 @@ def test_what_is_not_whole_is_not_found(folder):
     write(KEY)
     path = feature_files.path_of(KEY)
     path.write_bytes(path.read_bytes()[:-1])
-    assert feature_files.find(KEY, SHAPE, "float32") is None
+    with pytest.raises(Damaged, match=r"must hold 96 bytes\. Received: 95"):
+        feature_files.find(KEY, SHAPE, "float32")
     np.testing.assert_array_equal(write(KEY), values())
     for text in ("", "[]", '{"images": "some"}'):
         path.with_suffix(".json").write_text(text)
@@ -114,13 +116,16 @@ def test_the_digest_tells_splits_apart(tmp_path):
     other = some_split()
     other.images[0, 0, 0, 0] = 8
     assert digest(some_split()) != digest(other)
-    file = tmp_path / "shard"
-    file.write_bytes(b"records")
-    on_disk = RecordSplit(Records((file,), (2,), 8), np.arange(2), np.array([0, 1]), ("a", "b"))
-    before = digest(on_disk)
-    assert digest(on_disk.take(np.array([1, 0]))) != before
-    os.utime(file, (1, 1))
-    assert digest(on_disk) != before
+    # What is on disk has the digest of what is in memory, wherever and since whenever it is there.
+    other = some_split()
+    other.images[0, 0, 0, 0] = 9
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        writer = RecordWriter(folder, "train", count=2, size=8)
+        writer.add(other.images, other.labels)
+        on_disk = open_split(folder, "train", writer.close(), size=8, class_names=other.class_names)
+        assert digest(on_disk) == digest(other)
+        assert digest(on_disk.take(np.array([1, 0]))) != digest(other)
 
 
 @pytest.fixture
@@ -172,6 +177,19 @@ def test_what_does_not_matter_is_not(describe):
         size = changes.pop("global_batch_size", 16)
         config = dataclasses.replace(of_head(**changes), global_batch_size=size)
         assert describe(config) == key, changes
+
+
+def test_damaged_ones_are_computed_again_and_said(tmp_path, folder):
+    first = train(of_head(cache="disk"), str(tmp_path / "first"))
+    for path in folder.glob("*.bin"):
+        stamp = path.stat()
+        path.write_bytes(bytes(stamp.st_size))
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    lines = Lines()
+    again = train(of_head(cache="disk"), str(tmp_path / "again"), display=lines)
+    assert again["weights_sha256"] == first["weights_sha256"]
+    told = "those kept are damaged, so they are computed again"
+    assert sum(told in line for line in lines.about_features()) == 2
 
 
 def test_the_next_run_reads_them_and_tells_what_changed(tmp_path):

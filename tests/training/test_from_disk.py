@@ -12,6 +12,7 @@ from fastcifar.config import RunConfig
 from fastcifar.errors import SourceError
 from fastcifar.rundir import RunDir
 from fastcifar.training.interrupts import Interrupted
+from fastcifar.training.progress import Display
 from fastcifar.training.trainer import train
 from tests.training.small_run import STEPS_PER_EPOCH, small
 from tests.training.test_trainer import StopAt
@@ -36,14 +37,35 @@ def test_weights_and_results_are_those_from_memory(tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples[0]["images"], samples[1]["images"])
 
 
-def test_a_record_that_goes_bad_is_one_line(tmp_path: Path) -> None:
-    train(on_disk(phase={"epochs": 1}), str(tmp_path / "good"))
-    (shard, *_) = (tmp_path / "cache/prepared").glob("*/*train*.array_record*")
+def spoil(cache: Path) -> None:
+    (shard, *_) = (cache / "prepared").glob("*/*train*.array_record*")
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 0xFF
     shard.write_bytes(content)
+
+
+class SpoilingAtTheStart(Display):
+    """Damages the images once they have been opened and found whole."""
+
+    def epoch(self, name: str, steps: int, done: int) -> None:
+        spoil(self.cache)
+
+    def __init__(self, cache: Path):
+        super().__init__(quiet=True)
+        self.cache = cache
+
+
+def test_what_has_gone_bad_before_is_prepared_again(tmp_path: Path) -> None:
+    first = train(on_disk(phase={"epochs": 1}), str(tmp_path / "first"))
+    spoil(tmp_path / "cache")
+    again = train(on_disk(phase={"epochs": 1}), str(tmp_path / "again"))
+    assert again["weights_sha256"] == first["weights_sha256"]
+
+
+def test_a_record_that_goes_bad_is_one_line(tmp_path: Path) -> None:
+    display = SpoilingAtTheStart(tmp_path / "cache")
     with pytest.raises(SourceError, match=r"prepared images in .* cannot be read") as refused:
-        train(on_disk(phase={"epochs": 1}), str(tmp_path / "bad"))
+        train(on_disk(phase={"epochs": 1}), str(tmp_path / "bad"), display=display)
     assert "\n" not in str(refused.value)
     assert str(refused.value).endswith("remove the folder to prepare them again")
 

@@ -156,7 +156,7 @@ def _look_up(folder: Path, key: Key) -> tuple[bool, list[str]]:
     if not prepared.holds_prepared(folder):
         return False, []
     try:
-        prepared.read(folder)
+        prepared.read(folder, shards=True)
         changed = prepared.changes(folder, key.files)
     except (SourceError, OSError, ValueError) as error:
         # What the cache holds is ours: it is made anew, not reported as the user's mistake.

@@ -29,7 +29,7 @@ def stamp(root: Path, relative: str) -> FileStamp:
         status = os.stat(root / relative)
     except OSError:
         return FileStamp(relative, -1, -1)
-    return FileStamp(relative, status.st_size, status.st_mtime_ns)
+    return FileStamp(relative, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def leaves(real_root: str, path: str) -> bool:
@@ -136,4 +136,4 @@ def _stamp(entry: os.DirEntry[str], relative: str) -> FileStamp:
         status = entry.stat()
     except OSError:  # a broken link; opening it will say so
         return FileStamp(relative, -1, -1)
-    return FileStamp(relative, status.st_size, status.st_mtime_ns)
+    return FileStamp(relative, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

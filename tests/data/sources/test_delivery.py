@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from fastcifar.data.sources import decode_pool, delivery, load
 from fastcifar.data.sources.image_folder import encoded_set, load_image_folder
 from fastcifar.data.sources.ingest import ReadOptions
 from fastcifar.data.split import Split, Splits, decoded_bytes
+from fastcifar.data.storage import cache_folder
 from fastcifar.errors import SourceError
 
 TINY = 1000  # bytes: a budget that no set of these tests fits
@@ -100,6 +102,58 @@ def test_a_changed_folder_is_noticed_and_said(folder: Path, cache: Path) -> None
     assert len(prepared_folders(cache)) == 1  # the old one is gone
     assert load_image_folder(str(folder)).notes == ()
     assert equal(load_image_folder(str(folder)), now)
+
+
+def rewrite(path: Path, change: Callable[[bytearray], None]) -> None:
+    """Change a file's content, and put its time of modification back."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    change(content)
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+def flip(content: bytearray) -> None:
+    content[len(content) // 2] ^= 1
+
+
+def test_another_image_of_equal_size_and_time_is_a_changed_one(folder: Path) -> None:
+    path = folder / "train/cat/0.bmp"
+    Image.new("RGB", (6, 6), "red").save(path)
+    prepare(folder)
+    rewrite(path, flip)
+    splits = load_image_folder(str(folder))
+    assert any("1 file changed ('train/cat/0.bmp')" in note for note in splits.notes)
+    shutil.rmtree(prepared_folder := next((cache_folder() / "prepared").glob("*/")))
+    assert not prepared_folder.exists()
+    assert equal(splits, load_image_folder(str(folder)))
+
+
+@pytest.mark.parametrize("name", ["images-train*", "labels-train.npy", "digests-test.npy", "files"])
+def test_damage_at_equal_size_and_time_is_made_again_and_said(
+    folder: Path, cache: Path, name: str
+) -> None:
+    direct = load_image_folder(str(folder))
+    prepare(folder)
+    (made,) = prepared_folders(cache)
+    (path,) = made.glob(name)
+    rewrite(path, flip)
+    again = load_image_folder(str(folder))
+    assert equal(again, direct)
+    assert any(f"is damaged: {path.name} must hold what was" in note for note in again.notes)
+    assert f"is damaged: {path.name} must hold what was" in prepare(folder)[0]
+    assert load_image_folder(str(folder)).notes == ()
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_that_are_no_classes_are_refused(folder: Path, cache: Path, label: int) -> None:
+    prepare(folder)
+    (made,) = prepared_folders(cache)
+    np.save(made / "labels-test.npy", np.array([0, 1, 0, label]))
+    spoil_manifest(made, seals={})
+    with pytest.raises(SourceError, match=rf"must lie in \[0, 2\).*Received: .*{label}") as refused:
+        load_image_folder(str(made))
+    assert "\n" not in str(refused.value)
 
 
 def test_a_touched_file_is_a_changed_one(folder: Path) -> None:
@@ -215,7 +269,7 @@ def test_a_prepared_folder_of_another_version_is_refused_or_made_anew(
     prepare(folder)
     (made,) = prepared_folders(cache)
     spoil_manifest(made, format=99)
-    with pytest.raises(SourceError, match=r"must be of format 1\. Received: format 99") as refused:
+    with pytest.raises(SourceError, match=r"must be of format 2\. Received: format 99") as refused:
         load_image_folder(str(made))
     assert "\n" not in str(refused.value)
     notes = prepare(folder)
@@ -246,7 +300,7 @@ def no_counts(made: Path) -> None:
 
 def other_labels(made: Path) -> None:
     np.save(made / "labels-train.npy", np.zeros(3, np.int64))
-    spoil_manifest(made, sizes={})
+    spoil_manifest(made, seals={})
 
 
 @pytest.mark.parametrize(
@@ -329,6 +383,7 @@ def test_a_killed_preparation_is_cleared_away(folder: Path, cache: Path, tmp_pat
 
 _OTHER = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from fastcifar.data.sources import delivery
 from fastcifar.data.sources.image_folder import encoded_set
