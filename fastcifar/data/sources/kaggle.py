@@ -19,6 +19,7 @@ import numpy as np
 
 from fastcifar.data import storage
 from fastcifar.data.prepared import FileStamp, Key
+from fastcifar.data.sources.class_names import bare
 from fastcifar.data.sources.delivery import deliver
 from fastcifar.data.sources.folder_tree import leaves, stamp
 from fastcifar.data.sources.image_folder import encoded_split
@@ -136,7 +137,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
         # utf-8-sig: spreadsheets write a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            columns = [column.strip() for column in next(reader, [])]
+            columns = [bare(column) for column in next(reader, [])]
             if columns != ["id", "label"]:
                 raise SourceError(
                     f"{LABELS} must have the columns id and label, named in the first line. "
@@ -146,6 +147,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
                 if not values:  # an empty line
                     continue
                 where = f"{LABELS} line {reader.line_num}"
+                values = [bare(value) for value in values]
                 if len(values) != 2 or not all(values):
                     raise SourceError(f"{where}: a row must be id,label. Received: {values}")
                 name, label = values

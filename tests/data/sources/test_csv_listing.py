@@ -92,6 +92,10 @@ def test_a_changed_label_is_a_changed_set(folder: Path) -> None:
         (GOOD + "ä b.png,dog,tset\n", "line 7: the split must be one of.* Did you mean 'test'"),
         (GOOD + "ä b.png,dog\n", "line 7: a row must have 3 values.* Received: 2"),
         (GOOD + "ä b.png,,test\n", "line 7: a row must have a file and a label"),
+        (GOOD + "ä b.png,nan,test\n", "line 7: a label must be a class.*'nan' for 'ä b.png'"),
+        (GOOD + "ä b.png,NaN,test\n", "line 7: a label must be a class.*'NaN' for 'ä b.png'"),
+        (GOOD + "ä b.png,None,train\n", "line 7: a label must be a class.*'None' for"),
+        (GOOD + "ä b.png,\u00a0,test\n", "line 7: a row must have a file and a label.*'ä b.png'"),
         (GOOD + "labels.csv,dog,test\n", r"line 7: a file must end in \.jpg"),
         (GOOD.replace("train", "test"), "must have training rows"),
         (GOOD.replace("dog", "cat"), "at least two classes. Received: cat"),
@@ -105,10 +109,58 @@ def test_a_csv_that_cannot_be_meant_is_one_line(folder: Path, text: str, message
     assert "\n" not in str(refused.value)
 
 
+BLANKS = (" ", "\t", "\u00a0", "\ufeff", "\u3000")
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_blanks_around_a_value_do_not_count(folder: Path, blank: str) -> None:
+    lines = [blank + line.replace(",", f"{blank},{blank}") + blank for line in GOOD.splitlines()]
+    lines[2] = '"sub/with, comma.png",cat' + blank + ",train"
+    splits, plain = load(folder, "\n".join(lines)), load(folder, GOOD)
+    assert splits.class_names == plain.class_names == ("cat", "dog")
+    assert splits.train.labels.tolist() == plain.train.labels.tolist()
+    assert splits.test.labels.tolist() == plain.test.labels.tolist()
+
+
+def test_splits_may_be_called_as_their_folders_are(folder: Path) -> None:
+    splits = load(folder, GOOD.replace(",train", ",Training").replace(",test", ",TEST"))
+    assert (len(splits.train), len(splits.test)) == (3, 2)
+
+
+def test_a_missing_value_may_be_a_class_where_it_is_listed(folder: Path) -> None:
+    (folder / "classes.txt").write_text("NA\ndog\n")
+    assert load(folder, GOOD.replace("cat", "NA")).class_names == ("NA", "dog")
+
+
+def test_numbers_stand_in_the_order_of_text_unless_they_are_listed(folder: Path) -> None:
+    text = GOOD.replace("cat", "10").replace("dog", "9")
+    assert load(folder, text).class_names == ("10", "9")
+    assert load(folder, text).notes == (
+        "the classes are numbers but stand in the order of text, 10, 9: label 0 is class '10'",
+    )
+    (folder / "classes.txt").write_text("9\n10\n")
+    assert load(folder, text).class_names == ("9", "10")
+    assert load(folder, text).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("1", "1.0"), ("1", "01"), ("Cat", "cat"), ("caf\u00e9", "cafe\u0301"), ("a  b", "a b")],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_class_written_in_two_ways_is_asked_about(
+    folder: Path, first: str, second: str, split: str
+) -> None:
+    text = GOOD.replace("cat", first) + f"ä b.png,{second},{split}\n"
+    with pytest.raises(SourceError, match=r"line 3\).*line 7\): if they are one class, write it"):
+        load(folder, text)
+
+
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
         ("dog\n", r"line 3: a label must be one of the classes that classes\.txt lists"),
+        ("dog\nDog\ncat\n", r"'dog' \(in classes\.txt\) and 'Dog'"),
         ("dog\ncat\ndog\n", r"classes\.txt must name every class once. Received: 'dog' twice"),
         ("dog\ncat\ncow\n", "none of class 'cow' in train"),
     ],
