@@ -51,6 +51,29 @@ def permute(positions: tf.Tensor, *, seed: int, epoch: tf.Tensor | int, examples
     )
 
 
+def within_groups(
+    positions: tf.Tensor, *, group: int, seed: int, epoch: tf.Tensor, examples: int
+) -> tf.Tensor:
+    """Shuffle every `group` neighbours among themselves.
+
+    Args:
+        positions: int64 [B], whole groups one after the other: B a multiple of `group`, and the
+            first of each group too. They may go on behind the last example.
+        group: neighbours that change places.
+        seed, epoch, examples: as of `permute`.
+
+    Returns:
+        int64 [B]: of each group its positions, in any of their orders with equal probability.
+    """
+    if group == 1:
+        return positions
+    whole = -(-examples // group) * group
+    ranks = permute(tf.minimum(positions, whole - 1), seed=seed, epoch=epoch, examples=whole)
+    order = tf.argsort(tf.reshape(ranks, [-1, group]), axis=1, stable=True)
+    shuffled = tf.gather(tf.reshape(positions, [-1, group]), order, batch_dims=1)
+    return tf.reshape(shuffled, tf.shape(positions))
+
+
 def epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:
     """Return a seed (int64 scalar) for what is drawn once an epoch, such as a shuffle buffer."""
     key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])

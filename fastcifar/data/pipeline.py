@@ -197,23 +197,30 @@ def batches_in_order(
     global_batch_size: int,
     replicas: int,
     epochs: int = 1,
+    groups: int = 1,
+    seed: int = 0,
     host_transform: HostTransform | None = None,
     parallel_map: int = 2,
     prefetch: int = 2,
 ) -> tf.data.Dataset:
     """Build the dataset of per-replica `Batch`es of a split in its own order, `epochs` times.
 
-    A position is the image's place in the split. The last batch of an epoch is padded with copies
-    of the last image, at positions that go on counting.
+    A position is the image's place in the split, up to the order of a group. The last batch of an
+    epoch is padded with copies of the last image, whose positions and indices go on counting.
 
     Args:
         split: the images.
         global_batch_size: images in one step; a multiple of `replicas`.
         replicas: devices of this host, which alone are fed.
         epochs: how often.
+        groups: so many neighbours change places among themselves in each epoch, keyed by `seed`;
+            the batch of a replica must be a multiple of it.
+        seed: of what groups do.
         host_transform, parallel_map, prefetch: as of `train_batches`.
     """
-    dataset = _in_order(split, global_batch_size, replicas, range(replicas), epochs=epochs)
+    dataset = _in_order(
+        split, global_batch_size, replicas, range(replicas), epochs=epochs, groups=groups, seed=seed
+    )
     if host_transform is not None:
         dataset = dataset.map(host_transform, num_parallel_calls=_calls(parallel_map))
     return _without_rewriting(dataset.prefetch(prefetch) if prefetch else dataset)
@@ -226,6 +233,8 @@ def _in_order(
     hosted: range,
     *,
     epochs: int,
+    groups: int = 1,
+    seed: int = 0,
 ) -> tf.data.Dataset:
     examples = len(split)
     size = global_batch_size // replicas
@@ -239,8 +248,11 @@ def _in_order(
         epoch = step // per_epoch
         start = (step % per_epoch) * global_batch_size + replica * size
         positions = start + tf.range(size, dtype=tf.int64)
-        indices = tf.minimum(positions, examples - 1)
-        return Batch(read(indices, epoch), tf.gather(labels, indices), positions, epoch, indices)
+        indices = ordering.within_groups(
+            positions, group=groups, seed=seed, epoch=epoch, examples=examples
+        )
+        existing = tf.minimum(indices, examples - 1)
+        return Batch(read(existing, epoch), tf.gather(labels, existing), positions, epoch, indices)
 
     elements = tf.data.Dataset.range(epochs * per_epoch * here)
     return elements.map(assemble, num_parallel_calls=_assembly_calls(split, 1))

@@ -173,6 +173,7 @@ class FeatureCache:
             weights=[v.value for v in _variables(self._backbone)],
             transform=transforms.on_device,
             host_transform=transforms.on_host,
+            groups=policy.group_size,
             between=between,
         )
         own = [id(v) for v in (*state.trainable, *state.statistics)]

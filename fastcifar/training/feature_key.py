@@ -28,6 +28,10 @@ _NOT_OF_THE_BACKBONE = (
 )
 
 
+# Raised where equal policies come to draw otherwise: what was kept before then holds no longer.
+_DRAWS = 2
+
+
 def describe(
     config: RunConfig,
     chosen: Runtime,
@@ -59,6 +63,7 @@ def describe(
         "resize method": config.model.resize_method,
         "compute dtype": chosen.compute_dtype,
         "augmentation": policy.describe() if policy is not None and drawn else "none",
+        "way of drawing": _DRAWS if drawn else None,
         "views": views,
         "seed": config.seed if drawn else None,
         "layout": {

@@ -68,6 +68,7 @@ class FeaturePass:
         weights: Sequence[tf.Variable],
         transform: Transform,
         host_transform: HostTransform | None = None,
+        groups: int = 1,
         seed: int = 0,
         views: int = 1,
     ) -> Iterator[np.ndarray]:
@@ -76,8 +77,11 @@ class FeaturePass:
         Args:
             split: the images.
             weights: of the backbone's trainable and then of its other variables, those to use.
-            transform: of the images; keyed by (seed, view) and by each image's place in the split.
+            transform: of the images; keyed by (seed, view) and by each image's place in the split,
+                up to the order of a group.
             host_transform: what comes before it on the host, if anything.
+            groups: the transform works on so many neighbours, which change places in each view, as
+                in each epoch of training: what depends on the place in a group is no image's own.
             seed: of the transform.
             views: how often.
         """
@@ -87,16 +91,23 @@ class FeaturePass:
             global_batch_size=global_batch_size,
             replicas=self._replicas,
             epochs=views,
+            groups=groups,
+            seed=seed,
             host_transform=host_transform,
         )
         batches = iter(pipeline.to_devices(dataset, self._strategy))
         call = self._over_replicas(weights, transform, seed)
         for _ in range(views):
             for start in range(0, len(split), global_batch_size):
-                found = self._strategy.experimental_local_results(call(next(batches)))
-                # Replicas hold successive slices; what is behind the last image is padding.
-                together = np.concatenate([part.numpy() for part in found])
-                yield together[: len(split) - start]
+                batch = next(batches)
+                features, indices = self._together(call(batch)), self._together(batch.indices)
+                # What is behind the last image is padding.
+                yield features[np.argsort(indices)][: len(split) - start]
+
+    def _together(self, values: Any) -> np.ndarray:
+        # Replicas hold successive slices.
+        parts = self._strategy.experimental_local_results(values)
+        return np.concatenate([part.numpy() for part in parts])
 
     def _over_replicas(
         self, weights: Sequence[tf.Variable], transform: Transform, seed: int

@@ -101,4 +101,4 @@ def test_batches_in_order_go_through_a_split_again_and_again():
         seen = np.minimum(places, EXAMPLES - 1)
         np.testing.assert_array_equal(batch.images[:, 0, 0, 0], seen)
         np.testing.assert_array_equal(batch.labels, seen + 1)
-        np.testing.assert_array_equal(batch.indices, seen)
+        np.testing.assert_array_equal(batch.indices, places)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastcifar.data.ordering import epoch_order, permute, steps_per_epoch
+from fastcifar.data.ordering import epoch_order, permute, steps_per_epoch, within_groups
 
 
 @settings(max_examples=25, deadline=None)
@@ -30,6 +30,18 @@ def test_any_slice_of_positions_gives_that_slice_of_the_order():
     np.testing.assert_array_equal(
         permute(positions, seed=3, epoch=2, examples=100), order[[7, 99, 0]]
     )
+
+
+def test_groups_are_shuffled_within_and_go_on_behind_the_last_example():
+    keys = {"group": 8, "seed": 3, "examples": 21}
+    positions = tf.range(32, dtype=tf.int64)
+    first, second = (within_groups(positions, epoch=epoch, **keys).numpy() for epoch in (0, 1))
+    for order in (first, second):
+        np.testing.assert_array_equal(
+            np.sort(order.reshape(-1, 8)), positions.numpy().reshape(-1, 8)
+        )
+    assert (first[:24] == second[:24]).sum() < 12
+    np.testing.assert_array_equal(within_groups(positions[8:16], epoch=0, **keys), first[8:16])
 
 
 def chi_square(values, examples):
