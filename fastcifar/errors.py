@@ -57,7 +57,7 @@ def nearest(name: str, legal: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with every character that is not printable as its escape.
+    r"""Return `text` with every character that is not printable as its escape.
 
     Names of files and classes are the user's own: one with ESC in it must not steer the terminal,
     one with a line break must not look like two. Other scripts and signs stay as they are.

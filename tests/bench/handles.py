@@ -1,4 +1,7 @@
-"""What stands for the processes of rows in tests: a worker in this process, or canned answers."""
+"""What stands for the processes of rows and for the clock in tests."""
+
+import threading
+import time
 
 from fastcifar.bench.processes.row_process import error_of
 from fastcifar.bench.processes.worker import Worker, describe, kind_of
@@ -30,8 +33,30 @@ class Clock:
 
     def __init__(self):
         self.now = 0.0
+        self._lock = threading.Lock()
 
     def __call__(self):
+        return self.now
+
+    def work(self, seconds):
+        """Let work of so many seconds be done, in whatever thread."""
+        with self._lock:
+            self.now += seconds
+
+
+class SettledClock(Clock):
+    """A clock for what works in other threads too: it is read when they have come to rest.
+
+    What a pipeline prepares for later then counts where it was asked for. Each reading takes a
+    millisecond of its own, so that nothing takes no time.
+    """
+
+    def __call__(self):
+        before = None
+        while self.now != before:
+            before = self.now
+            time.sleep(0.005)
+        self.work(0.001)
         return self.now
 
 

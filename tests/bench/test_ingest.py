@@ -1,6 +1,5 @@
 """Reading, decoding and caching a folder of images."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from PIL import Image
 
 from fastcifar.bench import ingest, measure
 from fastcifar.config import DataConfig
+from tests.bench.handles import Clock
 
 
 @pytest.fixture
@@ -41,23 +41,23 @@ def test_sources_without_files(source, why):
         assert why in lap.check
 
 
-SLEEP_S = 0.005
+WORK_S = 0.005
 
 
-def slow_read(monkeypatch):
+def slow_read(monkeypatch, clock):
     read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: time.sleep(SLEEP_S) or read(path))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: clock.work(WORK_S) or read(path))
 
 
-def slow_decode(monkeypatch):
+def slow_decode(monkeypatch, clock):
     decode = ingest.decode
-    monkeypatch.setattr(ingest, "decode", lambda *given: time.sleep(SLEEP_S) or decode(*given))
+    monkeypatch.setattr(ingest, "decode", lambda *given: clock.work(WORK_S) or decode(*given))
 
 
-def slow_cache(monkeypatch):
+def slow_cache(monkeypatch, clock):
     class Slow:
         def __setitem__(self, row, pixels):
-            time.sleep(SLEEP_S)
+            clock.work(WORK_S)
 
     monkeypatch.setattr(ingest, "empty_images", lambda shape: Slow())
 
@@ -67,14 +67,13 @@ def slow_cache(monkeypatch):
 )
 def test_a_slow_stage_is_found_with_its_size(folder, monkeypatch, stage, slow):
     data = DataConfig(source="image_folder", data_path=str(folder))
-    slow(monkeypatch)
-    laps = measure.interleave(ingest.contenders(data, 8), seconds=1, rounds=5)
+    clock = Clock()
+    slow(monkeypatch, clock)
+    laps = measure.interleave(ingest.contenders(data, 8), seconds=1, rounds=5, clock=clock)
     grown = {name: np.median(lap.seconds_per_image) for name, lap in laps.items()}
     took = {
         "read": grown["read"],
         "decode": grown["decode"] - grown["read"],
         "cache": grown["cache"] - grown["decode"],
     }
-    assert 0.9 * SLEEP_S <= took[stage] <= 2.5 * SLEEP_S
-    for other in {"read", "decode", "cache"} - {stage}:
-        assert took[other] < 0.5 * SLEEP_S
+    assert took == pytest.approx(dict.fromkeys(took, 0.0) | {stage: WORK_S})

@@ -130,7 +130,7 @@ def test_a_process_of_its_own(capfd):
     process = row_process.start("tiny")
     try:
         built = process.ask("prepare", config=TINY)
-        assert built["import_s"] > 0.1
+        assert built["import_s"] > 0
         assert built["precision"] == "float32"
         os.kill(process._process.pid, signal.SIGINT)  # Ctrl-C reaches all; the asker decides
         assert process.ask("peaks")["peak_host_bytes"] > 1e7

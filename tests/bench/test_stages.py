@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from fastcifar.bench import measure as measuring
 from fastcifar.bench import prefixes, stages, stand_ins
 from fastcifar.bench.arithmetic import Arithmetic
 from fastcifar.bench.measure import Lap
@@ -20,21 +20,23 @@ from fastcifar.models.batch_norm import BatchNormalization
 from fastcifar.training import phase as phases
 from fastcifar.training import step as step_module
 from fastcifar.training.optimizers import Optimizer
+from tests.bench.handles import SettledClock
 from tests.bench.subjects import BATCH, CONFIG, Rows, prepared
 
 pytestmark = pytest.mark.usefixtures("tiny_network", "short_pieces")
 
-# Long against what a busy machine adds to a stage that does nothing.
+# What a slow stage takes on a clock that only such work moves: however busy the machine is.
 SLEEP_S = 0.04
 SLEEP_US = SLEEP_S * 1e6 / BATCH
-PLAN = StagesPlan(seconds=3.0, rounds=5, peak_seconds=0.01)
+PLAN = StagesPlan(seconds=1e9, rounds=5, peak_seconds=0.01)
+CLOCK = SettledClock()
 
 
 def sleeping(value, seconds=SLEEP_S):
-    """`value`, so many seconds later, each time the graph computes it."""
+    """`value`, so many seconds later by `CLOCK`, each time the graph computes it."""
 
     def sleep(given):
-        time.sleep(seconds)
+        CLOCK.work(seconds)
         return given
 
     slow = tf.py_function(sleep, [value], value.dtype)
@@ -119,6 +121,8 @@ def slow_backward(monkeypatch):
 def measure(monkeypatch, slow=None, config=CONFIG, rounds=PLAN.rounds):
     if slow is not None:
         slow(monkeypatch)
+        on_clock = functools.partial(measuring.interleave, clock=CLOCK)
+        monkeypatch.setattr(measuring, "interleave", on_clock)
     config, parts = prepared(config, augment="flip-crop")
     rows = Rows()
     measure_stages(config, parts, dataclasses.replace(PLAN, rounds=rounds), rows)
@@ -140,10 +144,10 @@ def test_a_slow_stage_is_found_with_its_size_and_named(monkeypatch, stage, slow,
     rows = measure(monkeypatch, slow)
     assert {row.error for row in rows.values()} == {None}
     took = {name: row.figures["us_per_image"] for name, row in rows.items() if row.figures}
-    # A sleep never ends early, but on a busy machine late; made-up laps test the arithmetic.
-    assert 0.7 * SLEEP_US <= took[stage] <= 2.5 * SLEEP_US
+    # Beside it a piece takes the millisecond of its clock, spread over its batches.
+    assert took[stage] == pytest.approx(SLEEP_US, rel=0.05)
     for other in {"order", "resize", "augment", "forward", "backward", "update"} - {stage}:
-        assert took[other] < 0.5 * took[stage]
+        assert took[other] < 0.05 * took[stage]
     assert said in rows["end_to_end"].figures["verdict"]
     if stage == "order":
         assert "(order, " in rows["end_to_end"].figures["verdict"]
@@ -403,7 +407,7 @@ def test_images_that_are_not_kept_decoded_cost_every_step(monkeypatch, tmp_path,
     each_step = [name for name, row in rows.items() if row.figures.get("paid") == "each step"]
     assert [name for name in ("read", "decode") if name in each_step] == ([stage] if stage else [])
     if stage == "decode":
-        assert 0.7 * SLEEP_US <= rows["decode"].figures["us_per_image"] <= 2.5 * SLEEP_US
+        assert rows["decode"].figures["us_per_image"] == pytest.approx(SLEEP_US, rel=0.05)
         assert "(decode, " in rows["end_to_end"].figures["verdict"]
 
 

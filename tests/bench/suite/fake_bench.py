@@ -14,6 +14,12 @@ def write(path, *rows, **more):
     Path(path).write_text(json.dumps(values))
 
 
+def wait(path):
+    """Say that all is done that is going to be, and wait to be ended."""
+    Path(path).with_suffix(".waits").touch()
+    time.sleep(600)
+
+
 def main(what, path):
     with Path(path).with_suffix(".calls").open("a") as calls:
         calls.write("x")
@@ -26,17 +32,17 @@ def main(what, path):
         write(path, figure, {"name": "b", "error": "OOM"})
     elif what == "slow":
         write(path, figure)
-        time.sleep(60)
+        wait(path)
     elif what == "stubborn":
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         write(path, figure | {"child": child.pid})
         while True:
             try:
-                time.sleep(60)
+                wait(path)
             except KeyboardInterrupt:
                 continue
     elif what == "silent":
-        time.sleep(60)
+        wait(path)
     else:
         write(path, figure, config={"data": {"data_path": what}})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,8 +153,9 @@ def test_train_alone_gives_a_tenth_to_test(tmp_path: Path) -> None:
     assert "10% of train, class-balanced by seed 4" in splits.notes[0]
 
 
-def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
-    start = time.perf_counter()
+def test_without_a_network_one_line_says_what_to_do(
+    tmp_path: Path, network_calls: list[str]
+) -> None:
     with pytest.raises(SourceError) as refused:
         load_tfds(dataset="cifar10", data_path=str(tmp_path))
     message = str(refused.value)
@@ -169,7 +169,7 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
     ):
         assert part in message
     assert "\n" not in message
-    assert time.perf_counter() - start < 15.0  # TFDS itself would try for minutes
+    assert 1 <= len(network_calls) <= 3  # TFDS itself would try for minutes
     assert not any(tmp_path.iterdir())
 
 
