@@ -393,12 +393,18 @@ def _override(phases: tuple[PhaseConfig, ...], given: PhaseFlags) -> tuple[Phase
 # Fields of the data's configuration that decide where images lie meanwhile, not which they are.
 _OF_THE_MACHINE = ("data_path", "memory_budget", "cache", "prefetch", "parallel_map")
 
+# Fields of the run that only count once it has diverged.
+_AFTER_DIVERGENCE = ("on_divergence", "rollback_factor", "max_rollbacks")
+
 
 def _check_unchanged(before: RunConfig, now: RunConfig) -> None:
     """A resumed run may change how it uses the machine, not what it computes."""
     data = {name: getattr(before.data, name) for name in _OF_THE_MACHINE}
     now = dataclasses.replace(
-        now, runtime=before.runtime, data=dataclasses.replace(now.data, **data)
+        now,
+        runtime=before.runtime,
+        data=dataclasses.replace(now.data, **data),
+        **{name: getattr(before, name) for name in _AFTER_DIVERGENCE},
     )
     changed = _first_change(config_file.to_dict(before), config_file.to_dict(now))
     if changed is not None:

@@ -99,7 +99,7 @@ def _train(arguments: list[str]) -> int:
     runtime.prepare_environment(order.config.runtime)
     _start_tensorflow()
     from fastcifar.reporting.plots import write_plots
-    from fastcifar.training.progress import Display
+    from fastcifar.training.progress import Display, figure
     from fastcifar.training.trainer import train
 
     display = Display()
@@ -110,7 +110,7 @@ def _train(arguments: list[str]) -> int:
         write_plots(run)
     rate = summary["images_per_s"]
     display.line(
-        f"test accuracy {summary['test_accuracy']:.4f}  test loss {summary['test_loss']:.4f}  "
+        f"test accuracy {summary['test_accuracy']:.4f}  test loss {figure(summary['test_loss'])}  "
         f"training {summary['train_s']:.1f} s"
         + (f"  {rate:,.0f} images/s" if rate else "")
         + f"  start-up {summary['startup_s']:.1f} s"

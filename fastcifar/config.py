@@ -427,6 +427,13 @@ class RunConfig:
     """Of the weights, the order and the augmentation."""
     checkpoint_every: int = 1
     """Epochs between checkpoints (the last epoch always has one)."""
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """What a run does that diverges: stop, or go back to the last good checkpoint and on from there
+    at a lower learning rate."""
+    rollback_factor: float = 0.5
+    """What a rollback multiplies the learning rate by."""
+    max_rollbacks: int = 3
+    """Rollbacks before a run that diverges stops."""
     test_time_augmentation: Literal["none", "flip", "flip-shift"] = "none"
     """Views of a test image whose logits are averaged at the end of the run; validation has one."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -443,6 +450,13 @@ class RunConfig:
         )
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
         _require(self.checkpoint_every >= 1, "checkpoint_every", "1 or more", self.checkpoint_every)
+        _require(
+            0 < self.rollback_factor < 1,
+            "rollback_factor",
+            "above 0 and below 1",
+            self.rollback_factor,
+        )
+        _require(self.max_rollbacks >= 1, "max_rollbacks", "1 or more", self.max_rollbacks)
         if not self.phases:
             raise ConfigError("phases must hold one phase or more. Received: none")
         sizes = {phase.image_size for phase in self.phases}

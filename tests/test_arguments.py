@@ -249,6 +249,13 @@ def test_resume_may_use_the_machine_in_another_way(run_dir):
     ) == recipes.get("quickstart")
 
 
+def test_resume_may_answer_a_divergence_in_another_way(run_dir):
+    flags = ["--on-divergence", "rollback", "--rollback-factor", "0.1", "--max-rollbacks", "5"]
+    config = parse_train(["--resume", "--run-dir", run_dir, *flags]).config
+    assert (config.on_divergence, config.rollback_factor) == ("rollback", 0.1)
+    assert config.max_rollbacks == 5
+
+
 def test_resume_may_keep_the_images_elsewhere(run_dir):
     order = parse_train(["--resume", "--run-dir", run_dir, "--memory-budget", "1GB"])
     assert order.config.data.memory_budget == "1GB"

@@ -40,7 +40,8 @@ def _rates(config: RunConfig, epochs: list[dict]) -> np.ndarray | None:
         return None
     steps = epochs[0]["step"] // epochs[0]["epoch"]
     rates = np.concatenate([learning_rates(phase, steps) for phase in config.phases])
-    return rates.reshape(-1, steps)[[epoch["epoch"] - 1 for epoch in epochs]]
+    scales = np.array([epoch.get("rate_scale", 1.0) for epoch in epochs])  # after rollbacks
+    return rates.reshape(-1, steps)[[epoch["epoch"] - 1 for epoch in epochs]] * scales[:, None]
 
 
 def figures(run: RunDir) -> dict[str, Figure]:

@@ -33,6 +33,8 @@ class Progress:
         best_epoch: the epoch with the best validation accuracy so far, or None.
         best_accuracy: that accuracy.
         warnings: lines for summary.json.
+        rate_scale: what the schedule's rates are multiplied by, after rollbacks.
+        rollbacks: each with its reason, the step it went back to and the scale from there on.
     """
 
     step: int = 0
@@ -44,6 +46,8 @@ class Progress:
     best_epoch: int | None = None
     best_accuracy: float = -1.0
     warnings: list[str] = field(default_factory=list)
+    rate_scale: float = 1.0
+    rollbacks: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Checkpoints:
@@ -119,6 +123,38 @@ class Checkpoints:
         if not paths:
             raise RunDirError(f"{self.folder} holds no checkpoint: the run ended before its first")
         return paths[-1]
+
+    def newest_good(self) -> tuple[Path, dict[str, np.ndarray], Progress]:
+        """Read the newest checkpoint in which all values are finite: (path, arrays, progress).
+
+        Raises:
+            RunDirError: if there is none, or one on the way is damaged.
+        """
+        self.newest()
+        for path in (*reversed(self.paths()), *filter(Path.exists, [self.best_path])):
+            arrays, progress = load(path)
+            if first_not_finite(arrays) is None:
+                return path, arrays, progress
+        raise RunDirError(
+            f"{self.folder} holds no good checkpoint: in each of them are values that are not "
+            "finite. Start a new run in another --run-dir, at a lower --learning-rate"
+        )
+
+    def drop_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps, which a run that went back has left behind.
+
+        Raises:
+            RunDirError: if the disk refuses.
+        """
+        with refusing_os_errors(self.folder):
+            for path in self.paths():
+                if int(path.stem.removeprefix("step-")) > step:
+                    path.unlink()
+
+
+def first_not_finite(arrays: dict[str, np.ndarray]) -> str | None:
+    """Name the first array that holds a NaN or an infinity; None where all values are finite."""
+    return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], Progress]:

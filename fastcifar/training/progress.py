@@ -112,12 +112,17 @@ def epoch_line(entry: dict[str, Any], epochs: int) -> str:
     """One finished epoch as a line, from its entry in metrics.jsonl."""
     parts = [
         f"epoch {entry['epoch']}/{epochs}",
-        f"objective {entry['loss']:.4f}",
-        f"accuracy {entry['accuracy']:.4f}",
+        f"objective {figure(entry['loss'])}",
+        f"accuracy {figure(entry['accuracy'])}",
     ]
     if entry["validation_accuracy"] is not None:
-        parts.append(f"validation loss {entry['validation_loss']:.4f}")
+        parts.append(f"validation loss {figure(entry['validation_loss'])}")
         parts.append(f"validation accuracy {entry['validation_accuracy']:.4f}")
     if entry["images_per_s"]:
         parts.append(f"{entry['images_per_s']:,.0f} images/s")
     return "  ".join(parts)
+
+
+def figure(value: float | None) -> str:
+    """A loss or a share to four places; a loss that is not finite is none, as in JSON."""
+    return "none" if value is None else f"{value:.4f}"

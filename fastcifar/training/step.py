@@ -46,9 +46,9 @@ class StepMetrics(NamedTuple):
     Attributes:
         loss: sum of the losses of the images.
         correct: images classified correctly.
-        images: images seen.
+        images: images that updates were made from; those of skipped steps count in no sum.
         skipped: steps left out because a scaled gradient overflowed.
-        first_bad_step: the first step whose loss was not finite, or -1.
+        first_bad_step: the first step that was not skipped whose loss was not finite, or -1.
     """
 
     loss: float
@@ -180,7 +180,10 @@ class TrainStep:
             batch = iterator.get_next()
             metrics = self._strategy.run(self._replica_step, args=(batch, step, self._resident))
             metrics = self._strategy.experimental_local_results(metrics)[0]
-            bad = tf.where((bad < 0) & ~tf.math.is_finite(metrics[0]), step, bad)
+            applied = tf.equal(metrics[3], 0)
+            bad = tf.where((bad < 0) & applied & ~tf.math.is_finite(metrics[0]), step, bad)
+            # A step that was left out has taught nothing, and its loss is often not finite.
+            metrics = tf.where(applied, metrics, tf.constant([0.0, 0.0, 0.0, 1.0]))
             return i + 1, totals + tf.cast(metrics, tf.float64), bad
 
         _, totals, bad = tf.while_loop(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import signal
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -22,7 +24,7 @@ from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.models.losses import describe_objective
 from fastcifar.rundir import RunDir
 from fastcifar.timing import Stopwatch
-from fastcifar.training import checkpoints, feature_cache
+from fastcifar.training import divergence, feature_cache
 from fastcifar.training.calls import Calls
 from fastcifar.training.checkpoints import Checkpoints, Progress
 from fastcifar.training.event_log import EventLog
@@ -48,12 +50,13 @@ def train(
     Args:
         config: the resolved configuration.
         run_dir: a folder that holds no run yet; with `resume`, one that does.
-        resume: go on from the newest checkpoint.
+        resume: go on from the newest good checkpoint, or from the start where there is none yet.
         display: where progress is shown; nowhere by default.
 
     Raises:
         UserError: for anything the configuration asks that this machine or data cannot do.
-        DivergenceError: if the loss stops being finite; the last checkpoint is intact.
+        DivergenceError: if the loss or the state stops being finite, and the run is not to go back
+            to the last good checkpoint, which stays.
         Interrupted: on SIGINT or SIGTERM, after a checkpoint has been written.
     """
     display = display or Display(quiet=True)
@@ -65,7 +68,8 @@ def train(
         run, resumed = RunDir(run_dir), None
         if resume:
             run = RunDir.open(run_dir)
-            resumed = checkpoints.load(Checkpoints(run.checkpoints_path).newest())
+            kept = Checkpoints(run.checkpoints_path)
+            resumed = kept.newest_good() if kept.paths() else None
         elif chief:
             run.check_unused()
         feature_cache.check(config)
@@ -74,7 +78,7 @@ def train(
         prepared = prepare(config, display, fresh=resumed is None)
         config = prepared.config
         feature_cache.check_memory(prepared)
-        if chief and resumed is None:
+        if chief and not resume:
             run = RunDir.create(run_dir, config, prepared.environment)
         workers = Workers(prepared.runtime.strategy, cluster)
         with Interrupts() as interrupts, workers.watched(), refusing_damage():
@@ -139,7 +143,7 @@ class Training:
             run.tensorboard_path if self.writes else None, config.runtime.profile
         )
 
-    def restore(self, arrays: dict[str, np.ndarray], progress: Progress) -> None:
+    def restore(self, path: Path, arrays: dict[str, np.ndarray], progress: Progress) -> None:
         """Go on from a checkpoint; what differs from the machine it comes from is a warning."""
         if progress.steps_per_epoch != self.prepared.steps_per_epoch:
             raise ConfigError(
@@ -159,6 +163,10 @@ class Training:
         for key in ("versions", "cpu", "gpus", "threads"):
             if before.get(key) != now[key]:
                 self.warn(f"resumed with other {key}: {now[key]} instead of {before.get(key)}")
+        newest = self.checkpoints.newest()
+        if path != newest:
+            self.warn(f"{newest.name} holds values that are not finite: resumed from {path.name}")
+            self._drop_after(progress.step)
         self.display.line(f"resumed at step {progress.step}")
 
     def warn(self, text: str) -> None:
@@ -174,10 +182,40 @@ class Training:
             f"{len(self.prepared.splits.train):,} training images, "
             f"{self.prepared.steps_per_epoch} steps an epoch; into {self.run_dir.path}"
         )
-        for phase in self.phases:
-            if self.progress.step < phase.last_step:
-                self._run_phase(phase)
+        if self.config.on_divergence == "rollback" and not self.checkpoints.paths():
+            self._save(best=False)  # the start is a place to go back to
+        while self.progress.step < self.phases[-1].last_step:
+            phase = next(p for p in self.phases if self.progress.step < p.last_step)
+            try:
+                self._run_phase(self._scaled(phase))
+            except DivergenceError as error:
+                self._roll_back(error)
         return self._finish(self._evaluator(self.phases[-1], self.config.test_time_augmentation))
+
+    def _scaled(self, phase: Phase) -> Phase:
+        """The phase with its rates as rollbacks have left them."""
+        return dataclasses.replace(phase, rates=phase.rates * self.progress.rate_scale)
+
+    def _roll_back(self, error: DivergenceError) -> None:
+        """Go back to the last good checkpoint, or end with the error where the run is not to."""
+        self.display.close()
+        arrays, progress = divergence.way_back(error, self.checkpoints, self.progress, self.config)
+        self.workers.check_same(
+            "the step of the newest good checkpoint",
+            progress.step,
+            "the run folder must be on a file system that all of them see",
+        )
+        self.prepared.state.restore(arrays)
+        self.progress = progress
+        self.warn(f"{error}: back to step {progress.step}, rates times {progress.rate_scale:g}")
+        self._drop_after(progress.step)
+        self.steps = {}  # which hold the rates before
+        # Again, so that a run that is stopped before the next one knows its scale.
+        self._save(best=False)
+
+    def _drop_after(self, step: int) -> None:
+        if self.writes:
+            self.checkpoints.drop_after(step)
 
     def _evaluator(self, phase: Phase, views: str = "none") -> Evaluator:
         """The evaluator at the image size of `phase`: compiled once for each size and `views`."""
@@ -216,7 +254,8 @@ class Training:
         features = self._features(phase)
         head = None if features is None else features.head
         if phase.program not in self.steps:
-            step = build_step(self.config, self.prepared, phase, self.phases, head)
+            phases = [self._scaled(each) for each in self.phases]
+            step = build_step(self.config, self.prepared, phase, phases, head)
             self.steps[phase.program] = step
         trained_on = None if features is None else features.train
         calls = Calls(
@@ -285,40 +324,42 @@ class Training:
 
     def _count(self, steps: int, metrics: StepMetrics, seconds: float) -> None:
         """Add a call to the epoch's sums; `seconds` is 0 for a call that compiled."""
-        if metrics.first_bad_step >= 0 and not metrics.skipped:
-            raise DivergenceError(
-                f"the loss stopped being finite at step {metrics.first_bad_step}. Lower "
-                "--learning-rate or set --clip-norm; the last checkpoint is intact"
-            )
+        scale = float(self.prepared.state.loss_scale.numpy()) if metrics.skipped else 1.0
+        divergence.check_call(metrics, self.progress.step + steps - 1, scale)
         self.progress.step += steps
         self.progress.skipped_steps += int(metrics.skipped)
-        partial = self.progress.partial
+        partial, images = self.progress.partial, steps * self.config.global_batch_size
         sums = {
             "loss": metrics.loss,
             "correct": metrics.correct,
             "images": metrics.images,
             "train_s": seconds,
             # A call that compiled counts in neither the time nor the images of the rate.
-            "timed_images": metrics.images if seconds else 0.0,
+            "timed_images": float(images) if seconds else 0.0,
         }
         for name, value in sums.items():
             partial[name] = partial.get(name, 0.0) + value
         self.display.step(
             steps,
-            loss=partial["loss"] / partial["images"],
-            accuracy=partial["correct"] / partial["images"],
-            images_per_s=metrics.images / seconds if seconds else 0.0,
+            loss=_ratio(partial["loss"], partial["images"]) or 0.0,
+            accuracy=_ratio(partial["correct"], partial["images"]) or 0.0,
+            images_per_s=images / seconds if seconds else 0.0,
         )
 
     def _end_epoch(
         self, phase: Phase, epoch: int, validate: Callable[[], Evaluation] | None
     ) -> None:
         progress, partial = self.progress, self.progress.partial
+        divergence.check_epoch(epoch + 1, self.prepared.steps_per_epoch, partial["images"])
         began = time.perf_counter()
         with self.clock.account("paused"):
             validation = validate() if validate is not None else None
-            best = validation is not None and validation.accuracy > progress.best_accuracy
-            if validation is not None and best:
+            best = False
+            if validation is not None and not math.isfinite(validation.loss):
+                divergence.check_state(self.prepared.state.arrays(), progress.step)
+                self.warn(f"the validation loss of epoch {epoch + 1} is not finite")
+            elif validation is not None and validation.accuracy > progress.best_accuracy:
+                best = True
                 progress.best_epoch, progress.best_accuracy = epoch + 1, validation.accuracy
             entry = {
                 "epoch": epoch + 1,
@@ -328,11 +369,12 @@ class Training:
                     label_smoothing=self.config.optimizer.label_smoothing,
                     mixed=policies.get(phase.config.augment).mixes,
                 ),
-                "loss": partial["loss"] / partial["images"],
-                "accuracy": partial["correct"] / partial["images"],
-                "validation_loss": validation.loss if validation else None,
+                "loss": _ratio(partial["loss"], partial["images"]),
+                "accuracy": _ratio(partial["correct"], partial["images"]),
+                "validation_loss": _finite(validation.loss) if validation else None,
                 "validation_accuracy": validation.accuracy if validation else None,
                 "learning_rate": float(phase.rates[progress.step - phase.first_step - 1]),
+                "rate_scale": progress.rate_scale,
                 "images_per_s": _ratio(partial["timed_images"], partial["train_s"]),
                 "train_s": partial["train_s"],
                 "paused_s": time.perf_counter() - began,
@@ -349,8 +391,11 @@ class Training:
 
     def _save(self, *, best: bool) -> None:
         self.progress.seconds = self._seconds()
+        # On all workers, though one of them writes: they must agree that it is good.
+        arrays = self.prepared.state.arrays()
+        divergence.check_state(arrays, self.progress.step)
         if self.writes:
-            self.checkpoints.save(self.prepared.state.arrays(), self.progress, best=best)
+            self.checkpoints.save(arrays, self.progress, best=best)
 
     def _seconds(self) -> dict[str, float]:
         """The clock's accounts, with those of the run before it was resumed."""
@@ -378,6 +423,8 @@ class Training:
         with self.clock.account("paused"):
             # The one place where training reads the test split.
             test = evaluator(splits.test)
+            if not math.isfinite(test.loss):
+                self.warn("the test loss is not finite")
             if self.writes:
                 self._write_samples(test)
         epochs, seconds = progress.epochs, self._seconds()
@@ -386,7 +433,7 @@ class Training:
         summary = {
             "recipe": self.config.recipe,
             "test_accuracy": test.accuracy,
-            "test_loss": test.loss,
+            "test_loss": _finite(test.loss),
             "test_time_augmentation": self.config.test_time_augmentation,
             "validation_accuracy": epochs[-1]["validation_accuracy"],
             "best_epoch": progress.best_epoch,
@@ -401,6 +448,7 @@ class Training:
             "epochs": len(epochs),
             "steps": progress.step,
             "skipped_steps": progress.skipped_steps,
+            "rollbacks": progress.rollbacks,
             "loss_scale": float(self.prepared.state.loss_scale.numpy()),
             "replicas": chosen.replicas,
             "workers": 1 if chosen.cluster is None else len(chosen.cluster.addresses),
@@ -439,3 +487,8 @@ class Training:
 
 def _ratio(amount: float, seconds: float) -> float | None:
     return amount / seconds if seconds else None
+
+
+def _finite(value: float) -> float | None:
+    """The value, or None where JSON has no form for it."""
+    return value if math.isfinite(value) else None

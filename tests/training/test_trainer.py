@@ -36,7 +36,7 @@ def test_a_run_leaves_its_whole_folder(finished):
     assert set(epochs[0]) == {
         *("epoch", "step", "phase", "objective", "loss", "accuracy"),
         *("validation_loss", "validation_accuracy"),
-        *("learning_rate", "images_per_s", "train_s", "paused_s"),
+        *("learning_rate", "rate_scale", "images_per_s", "train_s", "paused_s"),
     }
     assert run.read_summary() == json.loads(json.dumps(summary))
     assert {
