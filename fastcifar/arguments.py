@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import itertools
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import tyro
@@ -62,7 +63,10 @@ class TrainFlags:
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """Evaluate a run's weights on test images: fastcifar evaluate RUN [flags]"""
+    """Evaluate a run's weights on test images: fastcifar evaluate RUN [flags]
+
+    With --data-path DIR: on all labelled images of a folder or CSV, whatever splits it has.
+    """
 
     checkpoint: Literal["last", "best"] = "last"
     """The newest weights, or the best by validation accuracy."""
@@ -124,6 +128,7 @@ class EvaluateOrder:
     run_dir: str
     checkpoint: str
     views: str
+    whole: bool = False  # all labelled images of an image folder, not a test split
 
 
 def parse_train(arguments: Sequence[str]) -> TrainOrder:
@@ -193,16 +198,45 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
     default = EvaluateFlags(
         test_time_augmentation=start.test_time_augmentation,
         global_batch_size=start.global_batch_size,
-        data=start.data,
+        data=_evaluated_data(start.data, asked.texts),
     )
     given = _parse(default, "evaluate RUN", asked)
+    named = "data-path" in asked.texts
     config = dataclasses.replace(start, data=given.data, global_batch_size=given.global_batch_size)
     if config.runtime.strategy == "multi_worker":
         # The run's other hosts are not needed to evaluate it.
         config = dataclasses.replace(
             config, runtime=dataclasses.replace(config.runtime, strategy="auto")
         )
-    return EvaluateOrder(config, run_dir, given.checkpoint, given.test_time_augmentation)
+    return EvaluateOrder(
+        config,
+        run_dir,
+        given.checkpoint,
+        given.test_time_augmentation,
+        whole=named and given.data.source == "image_folder",
+    )
+
+
+def _evaluated_data(own: DataConfig, texts: Mapping[str, str]) -> DataConfig:
+    """Return what flags are laid over: the run's data, or a folder of images that is named."""
+    path = texts.get("data-path")
+    if path is None:
+        return own
+    source = texts.get("source", own.source)
+    if "source" not in texts:
+        # What does not hold the run's own kind of data is a folder of images.
+        folder = Path(path).expanduser()
+        holds_own = {
+            "tfds": (folder / "dataset_info.json").exists()
+            or (folder / own.dataset.split("/")[0].split(":")[0]).is_dir(),
+            "kaggle": (folder / "trainLabels.csv").exists(),
+        }
+        if not holds_own.get(source, False):
+            source = "image_folder"
+    if source != "image_folder":
+        return own
+    # All images of the folder count, whatever the run's own data were limited to.
+    return dataclasses.replace(own, source="image_folder", data_path=path, limit_test=None)
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ def _evaluate(arguments: list[str]) -> int:
         order.config,
         checkpoint=order.checkpoint,
         views=order.views,
+        whole=order.whole,
         display=display,
     )
     display.line(

@@ -285,6 +285,23 @@ class RecordSplit:
         return Split(images, self.labels, self.class_names)
 
 
+def join(splits: Sequence[Any]) -> RecordSplit:
+    """Return the examples of several `RecordSplit`s of one set, one split after the other."""
+    records = [split.records for split in splits]
+    starts = np.cumsum([0, *map(len, records)])
+    return RecordSplit(
+        Records(
+            tuple(path for each in records for path in each.paths),
+            tuple(count for each in records for count in each.counts),
+            records[0].size,
+            np.concatenate([each.digests for each in records]),
+        ),
+        np.concatenate([s.rows + start for s, start in zip(splits, starts, strict=False)]),
+        np.concatenate([split.labels for split in splits]),
+        splits[0].class_names,
+    )
+
+
 _UNREADABLE = "prepared images in '{}' cannot be read: {}; remove the folder to prepare them again"
 
 

@@ -7,16 +7,17 @@ know which of the two it has.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from fastcifar.data.checksums import image_digests
 from fastcifar.data.storage import empty_images
-from fastcifar.errors import SourceError
+from fastcifar.errors import SourceError, nearest
 
 
 class Examples(Protocol):
@@ -45,6 +46,25 @@ class Examples(Protocol):
 
     def in_memory(self) -> Split:
         """Return the same examples with their images in memory."""
+
+
+def relabelled(split: Examples, class_names: tuple[str, ...]) -> Examples:
+    """Return a split with the labels that its classes have among `class_names`, by name.
+
+    Raises:
+        SourceError: if one of its classes is not among them.
+    """
+    label_of = {name: label for label, name in enumerate(class_names)}
+    for name in split.class_names:
+        if name not in label_of:
+            raise SourceError(
+                f"the images must be of the classes of the run: {', '.join(class_names)}. "
+                f"Received: class {name!r}.{nearest(name, class_names)}"
+            )
+    labels = np.array([label_of[name] for name in split.class_names], dtype=np.int64)[split.labels]
+    return cast(
+        Examples, dataclasses.replace(cast(Any, split), labels=labels, class_names=class_names)
+    )
 
 
 def decoded_bytes(split: Examples) -> int:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from fastcifar.config import DataConfig, ModelConfig, RunConfig, parse_bytes
 from fastcifar.data import sources, splitting, storage
+from fastcifar.data.sources import image_folder
+from fastcifar.data.sources.ingest import ReadOptions
 from fastcifar.data.split import Splits, decoded_bytes
 from fastcifar.errors import ConfigError
 from fastcifar.models import pretrained
@@ -65,6 +68,34 @@ def load_splits(
     if validation is None and data.validation_fraction:
         train, validation = splitting.hold_out(train, data.validation_fraction)
     splits = Splits(train=train, test=test, validation=validation, notes=notes)
+    return splits.in_memory() if _fit(splits, budget, data) else splits
+
+
+def load_labelled(
+    data: DataConfig, *, progress: Callable[[str, int, int], None] | None = None
+) -> Splits:
+    """Load all labelled images of an image folder as the test split; train is empty.
+
+    Args:
+        data: of the source image_folder; `limit_test` counts.
+        progress: as for `load_splits`.
+
+    Raises:
+        SourceError: if the folder is absent, unreadable, or holds fewer images than the limit.
+    """
+    budget = memory_budget(data)
+    options = ReadOptions(
+        storage_size=data.storage_size,
+        non_square=data.non_square,
+        skip_unreadable=data.skip_unreadable,
+        memory_budget=budget,
+        progress=progress,
+    )
+    images, notes = image_folder.load_labelled(str(data.data_path), options)
+    if data.limit_test is not None:
+        images = splitting.limit(images, data.limit_test, splitting.FIXED_SEED)
+    nothing = images.take(np.zeros(0, dtype=np.int64))
+    splits = Splits(train=nothing, test=images, notes=notes)
     return splits.in_memory() if _fit(splits, budget, data) else splits
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
+
 from fastcifar import runtime
 from fastcifar.config import RunConfig
 from fastcifar.data.records import refusing_damage
-from fastcifar.data.split import Splits
+from fastcifar.data.split import Splits, relabelled
 from fastcifar.errors import RunDirError, SourceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.rundir import RunDir
 from fastcifar.training import checkpoints, transforms
-from fastcifar.training.assembly import build_network, load_splits, per_replica_batch_size
+from fastcifar.training.assembly import (
+    build_network,
+    load_labelled,
+    load_splits,
+    per_replica_batch_size,
+)
 from fastcifar.training.checkpoints import Checkpoints
 from fastcifar.training.progress import Display
 from fastcifar.training.state import AVERAGES, WEIGHTS, check_names
@@ -22,16 +31,21 @@ def evaluate_run(
     *,
     checkpoint: str = "last",
     views: str = "none",
+    whole: bool = False,
     display: Display | None = None,
 ) -> tuple[Evaluation, Splits]:
     """Evaluate a run's weights on the test split of `config.data`; return it with the splits.
+
+    What is evaluated, and the notes of the source, are shown.
 
     Args:
         run_dir: the run folder.
         config: the run's configuration, possibly with another source.
         checkpoint: `last`, or `best` by validation accuracy.
         views: test-time augmentation, of `fastcifar.augment.test_time.VIEWS`.
-        display: where progress is shown; nowhere by default.
+        whole: evaluate all labelled images of the image folder that `config.data` names, whose
+            classes may be some of the run's; they are the test split of the result.
+        display: where notes and progress are shown; nowhere by default.
 
     Raises:
         RunDirError: if there is no such checkpoint, or it does not fit the configuration.
@@ -44,13 +58,21 @@ def evaluate_run(
     arrays, _ = checkpoints.load(path)
     chosen = runtime.setup(config.runtime)
     per_replica_batch_size(config.global_batch_size, chosen.replicas)
-    splits = load_splits(config.data, seed=config.seed, progress=display.count)
     summary = run.read_summary()
-    if summary and tuple(summary["class_names"]) != splits.class_names:
-        raise SourceError(
-            f"the source must have the classes of the run: {', '.join(summary['class_names'])}. "
-            f"Received: {', '.join(splits.class_names)}"
-        )
+    class_names = tuple(summary["class_names"]) if summary else None
+    if whole:
+        splits = _load_whole(run, config, class_names, display)
+    else:
+        splits = load_splits(config.data, seed=config.seed, progress=display.count)
+        if class_names not in (None, splits.class_names):
+            raise SourceError(
+                f"the source must have the classes of the run: {', '.join(class_names or ())}. "
+                f"Received: {', '.join(splits.class_names)}"
+            )
+    for note in splits.notes:
+        display.line(note)
+    if not whole:
+        display.line(f"evaluated: the {len(splits.test):,} images of the test split")
     with chosen.strategy.scope():
         model = build_network(config, chosen, num_classes=len(splits.class_names))
     # Where averages of the weights were kept, it is them that the run evaluates.
@@ -85,3 +107,32 @@ def evaluate_run(
     )
     with refusing_damage():
         return evaluator(splits.test), splits
+
+
+def _load_whole(
+    run: RunDir, config: RunConfig, class_names: tuple[str, ...] | None, display: Display
+) -> Splits:
+    """Load all labelled images of a folder, labelled as the run labels its classes."""
+    loaded = load_labelled(config.data, progress=display.count)
+    *notes, counted = loaded.notes
+    images = loaded.test
+    if class_names is not None:
+        images = relabelled(images, class_names)
+        if len(loaded.class_names) < len(class_names):
+            counted += f", of {len(loaded.class_names)} of the run's {len(class_names)} classes"
+    if config.data.limit_test is not None:
+        counted = f"{len(images)} of {counted}, class-balanced"
+    own = run.read_config().data
+    if own.source == "image_folder" and _same_path(own.data_path, config.data.data_path):
+        notes.append(
+            "the run was trained on images of this folder, which are among those evaluated: "
+            "without --data-path its test images alone are evaluated"
+        )
+    nothing = images.take(np.zeros(0, dtype=np.int64))
+    return Splits(train=nothing, test=images, notes=(*notes, f"evaluated: {counted}"))
+
+
+def _same_path(one: str | None, other: str | None) -> bool:
+    return bool(one and other) and os.path.realpath(os.path.expanduser(str(one))) == (
+        os.path.realpath(os.path.expanduser(str(other)))
+    )

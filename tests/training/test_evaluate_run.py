@@ -1,14 +1,23 @@
 """`fastcifar evaluate` on the folder of a real, small run."""
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from fastcifar.arguments import parse_evaluate
 from fastcifar.cli import main
+from fastcifar.data.sources.ingest import ReadOptions
+from fastcifar.data.sources.preparation import prepare
+from fastcifar.data.split import Examples
 from fastcifar.errors import RunDirError, SourceError
 from fastcifar.evaluation.evaluate import Evaluator
 from fastcifar.rundir import RunDir
 from fastcifar.training.evaluate_run import evaluate_run
+from fastcifar.training.progress import Display
 from fastcifar.training.trainer import train
 from tests.training.small_run import small
 
@@ -72,6 +81,99 @@ def test_a_smaller_source_can_be_evaluated(run):
     fewer = dataclasses.replace(config, data=dataclasses.replace(config.data, limit_test=20))
     evaluation, _ = evaluate_run(folder, fewer)
     assert evaluation.confusion.sum() == 20
+
+
+LAYOUTS = {
+    "lone": ["{name}/{index}.png"],
+    "a lone test folder": ["test/{name}/{index}.png"],
+    "splits": ["Train/{name}/{index}.png", "Test/{name}/{index}.png"],
+    "wrapped": ["set/seg_train/seg_train/{name}/{index}.png"],
+    "csv": ["{index}.png"],
+    "prepared": ["train/{name}/{index}.png", "test/{name}/{index}.png"],
+}
+
+
+def lay_out(root: Path, split: Examples, layout: str, classes: Sequence[str]) -> Path:
+    """Write images of some classes as files, by turns in each of a layout's places."""
+    rows = ["label,file,split"]
+    images = split.in_memory().images
+    for index, label in enumerate(split.labels.tolist()):
+        name = split.class_names[label]
+        earlier = np.count_nonzero(split.labels[:index] == label)
+        if name in classes:
+            place = LAYOUTS[layout][earlier % len(LAYOUTS[layout])].format(name=name, index=index)
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[index]).save(root / place)
+            rows.append(f"{name},{place},{('train', 'test')[index % 2]}")
+    if layout == "csv":
+        (root / "labels.csv").write_text("\n".join(rows))
+        return root / "labels.csv"
+    if layout == "prepared":
+        (line,) = prepare("image_folder", data_path=str(root), options=ReadOptions())
+        return Path(line.split("'")[1])
+    return root
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_all_labelled_images_of_a_folder_are_evaluated(run, tmp_path, capsys, layout):
+    """The reference is the same images as the run itself evaluates them."""
+    folder, _ = run
+    own, splits = evaluate_run(folder, RunDir(folder).read_config())
+    path = lay_out(tmp_path, splits.test, layout, splits.class_names)
+    order = parse_evaluate([folder, "--data-path", str(path)])
+    found, _ = evaluate_run(folder, order.config, whole=order.whole, display=Display())
+    assert found.confusion.tolist() == own.confusion.tolist()
+    assert found.loss == pytest.approx(own.loss, rel=1e-6)
+    assert "evaluated: all 25 labelled images of" in capsys.readouterr().out
+
+
+def test_a_folder_may_hold_some_of_the_classes(run, tmp_path, capsys):
+    folder, _ = run
+    own, splits = evaluate_run(folder, RunDir(folder).read_config())
+    wanted = splits.class_names[1::2]  # their labels in the folder are not those of the run
+    path = lay_out(tmp_path, splits.test, "lone", wanted)
+    (path / "stray.txt").touch()
+    (path / wanted[0] / "stray.txt").touch()
+    assert main(["evaluate", folder, "--data-path", str(path)]) == 0
+    said = capsys.readouterr().out
+    rows = own.confusion[1::2]
+    assert f"test accuracy {rows[:, 1::2].trace() / rows.sum():.4f}" in said
+    assert f"evaluated: all {rows.sum()} labelled images of" in said
+    assert f"of {len(wanted)} of the run's {len(splits.class_names)} classes" in said
+    assert "1 file ignored" in said
+    (path / wanted[0]).rename(path / "cat")
+    assert main(["evaluate", folder, "--data-path", str(path)]) == 2
+    assert "Received: class 'cat'" in capsys.readouterr().err
+
+
+def test_one_class_alone_can_be_evaluated(run, tmp_path):
+    folder, _ = run
+    own, splits = evaluate_run(folder, RunDir(folder).read_config())
+    path = lay_out(tmp_path, splits.test, "lone", splits.class_names[2:3])
+    order = parse_evaluate([folder, "--data-path", str(path)])
+    found, _ = evaluate_run(folder, order.config, whole=order.whole)
+    assert found.confusion[2].tolist() == own.confusion[2].tolist()
+    assert found.confusion.sum() == own.confusion[2].sum()
+
+
+def test_the_runs_own_folder_is_evaluated_whole_where_it_is_named(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        path = tmp_path / "set" / ("cat", "dog")[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    data = {"source": "image_folder", "data_path": str(tmp_path / "set")}
+    config = small(data={**data, "validation_fraction": 0.0}, phase={"epochs": 1})
+    train(config, str(tmp_path / "run"))
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "evaluated: the 2 images of the test split" in said
+    assert "there is no test split: 10% of train" in said
+    assert main(["evaluate", str(tmp_path / "run"), *("--data-path", str(tmp_path / "set"))]) == 0
+    said = capsys.readouterr().out
+    assert "evaluated: all 24 labelled images" in said
+    assert "the run was trained on images of this folder" in said
 
 
 def test_views_are_for_the_test_reading_alone(run, tmp_path, capsys, monkeypatch):

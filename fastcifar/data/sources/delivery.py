@@ -15,6 +15,7 @@ from pathlib import Path
 from fastcifar.data import prepared
 from fastcifar.data.prepared import Key, Manifest
 from fastcifar.data.sources.ingest import (
+    WHOLE,
     EncodedSet,
     Ingested,
     MemorySink,
@@ -23,6 +24,7 @@ from fastcifar.data.sources.ingest import (
     check_faults,
     guess_size,
     ingest,
+    joined,
 )
 from fastcifar.data.split import Examples, Splits
 from fastcifar.data.splitting import hold_out
@@ -59,19 +61,33 @@ def deliver(data: EncodedSet, options: ReadOptions) -> Splits:
     Raises:
         SourceError: if files are unreadable and may not be skipped, or the disk refuses.
     """
+    found, notes = _read(data, options)
+    return complete(found, notes)
+
+
+def deliver_whole(data: EncodedSet, options: ReadOptions) -> tuple[Examples, tuple[str, ...]]:
+    """Read all images of a set as one split, with the notes; arguments as for `deliver`."""
+    (splits, manifest), notes = _read(joined(data), options)
+    return splits[WHOLE], (*notes, *notes_of(manifest))
+
+
+_Found = tuple[dict[str, Examples], Manifest]
+
+
+def _read(data: EncodedSet, options: ReadOptions) -> tuple[_Found, list[str]]:
     folder, notes = data.key.folder(), list(data.notes)
     current, stale = _look_up(folder, data.key)
     if current:
-        return complete(open_prepared(folder, options), notes)
+        return open_prepared(folder, options), notes
     size = options.storage_size or guess_size(data)
     try:
         if not fits(data.decoded_bytes(size), options.memory_budget):
             raise _TooLarge(size)
-        return _decode_into_memory(data, options, size, [*notes, *stale])
+        return _decode_into_memory(data, options, size), [*notes, *stale]
     except _TooLarge as large:
         size = large.size
     notes += prepare(data, options, size)
-    return complete(open_prepared(folder, options), notes)
+    return open_prepared(folder, options), notes
 
 
 def prepare(data: EncodedSet, options: ReadOptions, size: int | None = None) -> list[str]:
@@ -138,7 +154,7 @@ def complete(found: tuple[dict[str, Examples], Manifest], notes: list[str]) -> S
     is held out of train, class-balanced, the same for every seed. A note says so.
     """
     splits, manifest = found
-    notes = [*notes, *manifest.notes, *check_faults(manifest.faults, skip=True)]
+    notes = [*notes, *notes_of(manifest)]
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("there is no test split: the validation split serves as test")
@@ -149,6 +165,11 @@ def complete(found: tuple[dict[str, Examples], Manifest], notes: list[str]) -> S
             f"out as test ({len(splits['test'])} images)"
         )
     return Splits(splits["train"], splits["test"], splits.get("validation"), tuple(notes))
+
+
+def notes_of(manifest: Manifest) -> tuple[str, ...]:
+    """Return what the user should know about how images came to be, one line each."""
+    return (*manifest.notes, *check_faults(manifest.faults, skip=True))
 
 
 def _look_up(folder: Path, key: Key) -> tuple[bool, list[str]]:
@@ -166,9 +187,7 @@ def _look_up(folder: Path, key: Key) -> tuple[bool, list[str]]:
     return False, [f"{key.origin} has changed since it was prepared: {changed}"]
 
 
-def _decode_into_memory(
-    data: EncodedSet, options: ReadOptions, size: int, notes: list[str]
-) -> Splits:
+def _decode_into_memory(data: EncodedSet, options: ReadOptions, size: int) -> _Found:
     sinks: dict[str, MemorySink] = {}
 
     def open_sink(name: str, count: int, size: int) -> Sink:
@@ -180,7 +199,7 @@ def _decode_into_memory(
     done = ingest(data, options, size, open_sink)
     splits: dict[str, Examples] = {n: sinks[n].split(data.class_names) for n in data.splits}
     sinks.clear()
-    return complete((splits, _manifest(data, done, {})), notes)
+    return splits, _manifest(data, done, {})
 
 
 def _write(data: EncodedSet, options: ReadOptions, size: int | None, folder: Path) -> None:

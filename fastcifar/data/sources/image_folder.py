@@ -20,12 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastcifar.data import prepared
-from fastcifar.data.prepared import Key
+from fastcifar.data.prepared import Key, Manifest
 from fastcifar.data.sources.decode_pool import Chunk
-from fastcifar.data.sources.delivery import complete, deliver, open_prepared
+from fastcifar.data.sources.delivery import (
+    complete,
+    deliver,
+    deliver_whole,
+    notes_of,
+    open_prepared,
+)
 from fastcifar.data.sources.ingest import EncodedSet, EncodedSplit, ReadOptions
 from fastcifar.data.sources.listing import ListedSplit, list_folders
-from fastcifar.data.split import Splits
+from fastcifar.data.split import Examples, Splits
 from fastcifar.errors import SourceError
 
 # Files handed to a worker at once: the hand-over then costs little beside decoding even the
@@ -54,26 +60,68 @@ def load_image_folder(data_path: str, options: ReadOptions | None = None) -> Spl
     options = options or ReadOptions()
     root = Path(data_path).expanduser()
     if prepared.holds_prepared(root):
-        found = open_prepared(root, options)
-        size = found[1].size
-        if options.storage_size not in (None, size):
-            raise SourceError(
-                f"--storage-size must be that of the prepared folder {str(root)!r}, {size}. "
-                f"Received: {options.storage_size}"
-            )
-        return complete(found, [])
+        return complete(_open(root, options), [])
     return deliver(encoded_set(root, options), options)
 
 
-def encoded_set(root: Path, options: ReadOptions) -> EncodedSet:
-    """List the files of a folder or CSV; see `load_image_folder` for the errors."""
+def load_labelled(
+    data_path: str, options: ReadOptions | None = None
+) -> tuple[Examples, tuple[str, ...]]:
+    """Read all labelled images of a folder as one split, whatever splits it has.
+
+    Args:
+        data_path, options: as for `load_image_folder`. Splits may have different classes, and there
+            may be one class only.
+
+    Returns:
+        The images, split after split and ordered by path (by row, with a CSV), and notes; the last
+        one says how many come from which split.
+
+    Raises:
+        SourceError: as `load_image_folder`.
+    """
+    options = options or ReadOptions()
+    root = Path(data_path).expanduser()
+    whole: Examples
+    if prepared.holds_prepared(root):
+        from fastcifar.data.records import join
+
+        splits, manifest = _open(root, options)
+        counts = {name: len(split) for name, split in splits.items()}
+        whole, notes = join(list(splits.values())), notes_of(manifest)
+    else:
+        data = encoded_set(root, options, to_train=False)
+        counts = {name: split.count for name, split in data.splits.items()}
+        whole, notes = deliver_whole(data, options)
+    count = "1 labelled image" if len(whole) == 1 else f"all {len(whole)} labelled images"
+    count += f" of {str(root)!r}"
+    if len(counts) > 1 or "train" not in counts:
+        count += f" ({', '.join(f'{name} {number}' for name, number in counts.items())})"
+    return whole, (*notes, count)
+
+
+def _open(root: Path, options: ReadOptions) -> tuple[dict[str, Examples], Manifest]:
+    splits, manifest = open_prepared(root, options)
+    if options.storage_size not in (None, manifest.size):
+        raise SourceError(
+            f"--storage-size must be that of the prepared folder {str(root)!r}, {manifest.size}. "
+            f"Received: {options.storage_size}"
+        )
+    return splits, manifest
+
+
+def encoded_set(root: Path, options: ReadOptions, *, to_train: bool = True) -> EncodedSet:
+    """List the files of a folder or CSV; see `load_image_folder` for the errors.
+
+    Without `to_train` any labelled images will do.
+    """
     try:
         if root.suffix.lower() == ".csv" and not root.is_dir():
             from fastcifar.data.sources.csv_listing import list_csv
 
-            listing = list_csv(root)
+            listing = list_csv(root, to_train=to_train)
         else:
-            listing = list_folders(root)
+            listing = list_folders(root, to_train=to_train)
     except OSError as error:
         raise SourceError(f"--data-path must be readable. Received: {error}") from error
     return EncodedSet(

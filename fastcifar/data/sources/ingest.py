@@ -12,6 +12,8 @@ twice, the first few give a guess, and only a wrong guess costs a second reading
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -113,6 +115,28 @@ class EncodedSet:
         return sum(split.count for split in self.splits.values()) * size * size * 3
 
 
+WHOLE = "all"  # the one split of a set whose splits are joined
+
+
+def joined(data: EncodedSet) -> EncodedSet:
+    """Return the set with all its images in the one split `WHOLE`, split after split."""
+    parts = list(data.splits.values())
+    starts = np.cumsum([0] + [part.count for part in parts])
+
+    def name_of(row: int) -> str:
+        part = int(np.searchsorted(starts, row, side="right")) - 1
+        return parts[part].name_of(row - int(starts[part]))
+
+    whole = EncodedSplit(
+        count=int(starts[-1]),
+        chunks=lambda: itertools.chain.from_iterable(part.chunks() for part in parts),
+        name_of=name_of,
+        encoded_bytes=sum(part.encoded_bytes for part in parts),
+    )
+    key = dataclasses.replace(data.key, options={**data.key.options, "splits": WHOLE})
+    return dataclasses.replace(data, splits={WHOLE: whole}, key=key)
+
+
 class Sink(Protocol):
     """Where the decoded images of one split go."""
 
@@ -168,7 +192,8 @@ class Ingested:
 
 def guess_size(data: EncodedSet) -> int:
     """Return the storage size that the first training images suggest."""
-    _, items = next(data.splits["train"].chunks(), (None, ()))
+    first = data.splits.get("train") or next(iter(data.splits.values()))
+    _, items = next(first.chunks(), (None, ()))
     return choose_storage_size(measure_items(items))
 
 
@@ -197,7 +222,7 @@ def ingest(data: EncodedSet, options: ReadOptions, size: int, open_sink: OpenSin
             split, sink = data.splits[name], open_sink(name, data.splits[name].count, size)
             read[name] = _read_split(split, pool, size, sink, options, f"{data.verb} {name}")
             median = choose_storage_size(read[name].shapes)
-            if name == "train" and options.storage_size is None and median != size:
+            if name == names[0] and options.storage_size is None and median != size:
                 sink.discard()
                 size = median
                 sink = open_sink(name, split.count, size)
