@@ -16,6 +16,7 @@ import tyro
 from fastcifar import config_file, recipes, rundir
 from fastcifar.config import DataConfig, PhaseConfig, RunConfig, check_value, flag
 from fastcifar.errors import ConfigError, nearest
+from fastcifar.paths import local_path
 from fastcifar.rundir import RunDir
 
 _T = TypeVar("_T")
@@ -194,6 +195,7 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
         _parse(EvaluateFlags(), "evaluate RUN", asked)
     if run_dir is None:
         raise ConfigError("evaluate needs the folder of a run: fastcifar evaluate RUN")
+    run_dir = local_path("RUN", run_dir)
     start = RunDir.open(run_dir).read_config()
     default = EvaluateFlags(
         test_time_augmentation=start.test_time_augmentation,
@@ -300,6 +302,12 @@ def parse_prepare(arguments: Sequence[str]) -> tuple[str, PrepareFlags]:
 _PREPARED = ("tfds", "image_folder", "kaggle", "keras")
 
 
+# The flags that name a file or a folder, of all commands.
+PATHS = frozenset(
+    ("archive", "compile-cache", "config", "data-path", "out", "run-dir", "weights", "write")
+)
+
+
 class _Given(NamedTuple):
     """Arguments taken apart: the one that is not a flag, texts of flags, and switches by name."""
 
@@ -344,7 +352,7 @@ def _take_apart(arguments: Sequence[str], cls: type, rule: str) -> _Given:
                 if text.startswith("--"):
                     raise ConfigError(f"the flag {written} needs a value: {written} VALUE")
             read_value(name, types[name], text)
-            given.texts[name] = text
+            given.texts[name] = local_path(name, text) if name in PATHS else text
         else:
             guess = nearest(name, [*types, *switches]).replace("'", "'--", 1)
             raise ConfigError(f"there is no flag {written}.{guess}")

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastcifar import __version__
-from fastcifar.errors import ConfigError, FastcifarError, nearest
+from fastcifar.errors import ConfigError, FastcifarError, nearest, one_line
+from fastcifar.surroundings import check_keras_json, settle_program
 
 _HELP = """\
 usage: fastcifar COMMAND ...
@@ -36,16 +37,15 @@ flags:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    settle_program()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()
         return status
     except FastcifarError as error:
-        # A path or a message from below may hold line ends; the answer is one line.
-        text = " ".join(str(error).splitlines())
         label = "" if error.exit_status > 128 else "error: "  # stopped by a signal: no error
-        print(f"fastcifar: {label}{text}", file=sys.stderr)
+        print(f"fastcifar: {label}{one_line(error)}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("fastcifar: stopped at once; checkpoints written before this stay", file=sys.stderr)
@@ -259,7 +259,8 @@ def _augment(arguments: list[str]) -> int:
     )
     picture = Image.fromarray(grid(originals, drawn, scale=given.scale))
     write_whole(Path(given.out), lambda file: picture.save(file, "PNG"))
-    display.line(policy.describe())
+    for line in policy.describe().splitlines():
+        display.line(line)
     display.line(f"{given.images} images, {given.draws} draws each: {given.out}")
     return 0
 
@@ -274,6 +275,9 @@ def _start_tensorflow() -> None:
     """Import TensorFlow with its start-up chatter held back; shown if the import fails."""
     import tempfile
 
+    from fastcifar import runtime
+
+    check_keras_json()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
@@ -292,6 +296,7 @@ def _start_tensorflow() -> None:
             os.dup2(saved, 2)
             os.close(saved)
     tf.get_logger().setLevel("ERROR")
+    runtime.settle_keras()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from fastcifar.errors import ConfigError, nearest
+from fastcifar.paths import local_path
 
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 Normalisation = Literal["auto", "unit", "cifar", "imagenet", "caffe"]
@@ -77,6 +78,13 @@ def _check_types(config: Any) -> None:
     """Check every field (dataclasses do not, JSON neither); nested dataclasses check themselves."""
     for name, hint in typing.get_type_hints(type(config)).items():
         check_value(name, hint, getattr(config, name))
+
+
+def _settle_path(config: Any, name: str) -> None:
+    """Replace a path by that of this machine: `~` in a file of a configuration counts too."""
+    text = getattr(config, name)
+    if text is not None:
+        object.__setattr__(config, name, local_path(flag(name), text))
 
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -159,6 +167,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_types(self)
+        _settle_path(self, "data_path")
         for name in ("storage_size", "limit_train", "limit_test"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "1 or more", value)
@@ -236,6 +245,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_types(self)
+        _settle_path(self, "weights")
         _require(self.width >= 1, "width", "1 or more", self.width)
         _require(
             0 <= self.batch_norm_momentum < 1,
@@ -332,6 +342,7 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         _check_types(self)
+        _settle_path(self, "compile_cache")
         _require(self.devices is None or self.devices >= 1, "devices", "1 or more", self.devices)
         _require(self.logical_devices >= 1, "logical_devices", "1 or more", self.logical_devices)
         parse_bytes("gpu_memory_limit", self.gpu_memory_limit)

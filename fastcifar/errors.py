@@ -56,6 +56,12 @@ def nearest(name: str, legal: Iterable[str]) -> str:
     return f" Did you mean '{found[0]}'?" if found else ""
 
 
+def one_line(error: BaseException) -> str:
+    """Return an error's message as one printable line."""
+    # A path or a message from below may hold line ends.
+    return printable(" ".join(str(error).splitlines()))
+
+
 def printable(text: str) -> str:
     r"""Return `text` with every character that is not printable as its escape.
 

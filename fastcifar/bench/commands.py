@@ -12,6 +12,7 @@ from fastcifar.bench.augmentation import command as augment
 from fastcifar.bench.flags import MeasureFlags
 from fastcifar.bench.recording import measure_into_record
 from fastcifar.errors import ConfigError, nearest
+from fastcifar.paths import local_path
 
 HELP = """\
 usage: fastcifar bench KIND [RECIPE] [flags]
@@ -235,7 +236,7 @@ def _compare(arguments: list[str], start_tensorflow: StartTensorflow) -> int:
     if len(arguments) != 2 or any(path.startswith("-") for path in arguments):
         received = " ".join(arguments) or "nothing"
         raise ConfigError(f"bench compare takes two records, OLD and NEW. Received: {received}")
-    old, new = map(record.read, arguments)
+    old, new = (record.read(local_path("bench compare", path)) for path in arguments)
     changes = compare.compare(old, new)
     tables.console().print(compare.table(old, new, changes))
     return 1 if any(change.regression for change in changes) else 0

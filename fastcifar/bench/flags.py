@@ -15,6 +15,7 @@ from fastcifar import arguments as run_flags
 from fastcifar import recipes
 from fastcifar.config import RunConfig, flag
 from fastcifar.errors import ConfigError, nearest
+from fastcifar.paths import local_path
 
 _T = TypeVar("_T")
 DEFAULT_RECIPE = "cifar10-32px"
@@ -61,6 +62,8 @@ def split(arguments: Sequence[str], cls: type[_T]) -> tuple[_T, list[str]]:
             text = next(waiting, "--")
             if text.startswith("--"):
                 raise ConfigError(f"the flag {written} needs a value: {written} VALUE")
+        if flag(name) in run_flags.PATHS:
+            text = local_path(flag(name), text)
         values[name] = run_flags.read_value(name, hint, text)
     return cls(**values), rest
 

@@ -17,6 +17,7 @@ from fastcifar.bench.stage_names import CACHE, DECODE, INGEST, READ
 from fastcifar.config import DataConfig
 from fastcifar.data.sources.decoding import UnreadableImage, decode, measure
 from fastcifar.data.storage import empty_images
+from fastcifar.paths import local_path
 
 _SAMPLE = 1000
 
@@ -34,7 +35,7 @@ def contenders(data: DataConfig, image_size: int) -> list[Contender]:
         return [
             Contender(name, lambda: 0.0, check=lambda: f"not applicable: {why}") for name in INGEST
         ]
-    paths = _sample(Path(str(data.data_path)).expanduser())
+    paths = _sample(Path(local_path("data-path", str(data.data_path))))
     kept = empty_images((len(paths), image_size, image_size, 3))
 
     def prefix(work: Callable[[int, bytes], object]) -> Callable[[], float]:

@@ -27,7 +27,7 @@ from fastcifar.bench import tables
 from fastcifar.bench.record import Record, Row, write
 from fastcifar.bench.tracing import kernels, xplane
 from fastcifar.bench.tracing.summary import Sum, Summary, batches_taken, summarise
-from fastcifar.errors import ConfigError, FastcifarError
+from fastcifar.errors import ConfigError, FastcifarError, one_line
 from fastcifar.rundir import RunDir
 
 KIND = "trace"
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.out is not None:
             write(given.out, record)
     except FastcifarError as error:
-        print(f"fastcifar: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"fastcifar: error: {one_line(error)}", file=sys.stderr)
         return error.exit_status
     tables.show(record)
     return 1 if tables.failed(record) else 0

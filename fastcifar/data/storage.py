@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcifar.errors import SourceError
+from fastcifar.paths import local_path
 
 # TensorFlow's kernels abort on a tensor that is not aligned to this many bytes.
 ALIGNMENT = 64
@@ -53,8 +54,10 @@ def host_memory_bytes() -> int:
 
 def cache_folder() -> Path:
     """$FASTCIFAR_CACHE, or fastcifar in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FASTCIFAR_CACHE") or Path(base) / "fastcifar")
+    for name, inside in (("FASTCIFAR_CACHE", ""), ("XDG_CACHE_HOME", "fastcifar")):
+        if os.environ.get(name):
+            return Path(local_path(name, os.environ[name])) / inside
+    return Path(local_path("FASTCIFAR_CACHE", "~/.cache/fastcifar"))
 
 
 def on_disk(images: np.ndarray, say: Callable[[str], None] | None = None) -> np.ndarray:

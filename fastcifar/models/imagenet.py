@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import sys
 from pathlib import Path
 
 from fastcifar.data.sources.hosts import unreachable_hosts
 from fastcifar.errors import ConfigError
 from fastcifar.models.weight_files import WeightsError
+from fastcifar.paths import keras_home
 
 _URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
 # Depth → MD5 of the file without the head, as `keras.applications.resnet` has it (a test compares).
@@ -38,7 +38,7 @@ def find_file(depth: int) -> Path:
             f"weights imagenet need depth {', '.join(map(str, _MD5))}. Received: depth {depth}"
         )
     name = f"resnet{depth}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
+    home = keras_home()
     path = home / "models" / name
     found = _md5(path)
     if found == _MD5[depth]:

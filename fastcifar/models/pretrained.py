@@ -19,6 +19,7 @@ from fastcifar.models.architecture import depth_of, is_backbone, meaning_of, ste
 from fastcifar.models.heads import is_head
 from fastcifar.models.meaning import Meaning
 from fastcifar.models.weight_files import Layers, WeightsError
+from fastcifar.paths import local_path
 
 _SHOWN = 3  # layers named in one message
 STEM_CONV, _STEM_BN = "conv1_conv", "conv1_bn"
@@ -57,7 +58,7 @@ def read(weights: str, *, depth: int = 50) -> Pretrained:
     if weights == "imagenet":
         path = imagenet.find_file(depth)
     else:
-        path = Path(weights).expanduser()
+        path = Path(local_path("weights", str(weights)))
         if path.is_dir():
             raise WeightsError(
                 "weights must be imagenet, a .h5, .weights.h5 or .keras file, or the folder of a "

@@ -20,6 +20,7 @@ from fastcifar.models import pretrained
 from fastcifar.models.meaning import Choice, Meaning, settle
 from fastcifar.models.pretrained import Pretrained
 from fastcifar.models.resnet import build_resnet
+from fastcifar.paths import local_path
 from fastcifar.rundir import RunDir
 from fastcifar.runtime import Runtime
 from fastcifar.training import checkpoints
@@ -127,7 +128,7 @@ def read_weights(config: ModelConfig) -> Pretrained | None:
     """
     if config.weights == "none":
         return None
-    folder = Path(config.weights).expanduser()
+    folder = Path(local_path("weights", config.weights))
     if config.weights == "imagenet" or not RunDir(folder).holds_run():
         return pretrained.read(config.weights, depth=config.depth)
     run = RunDir.open(folder)

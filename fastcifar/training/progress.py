@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fastcifar.errors import printable
 from fastcifar.rundir import refusing_os_errors
 
 
@@ -47,7 +48,8 @@ class Display:
         self._log = path
 
     def line(self, text: str) -> None:
-        """Print one line (above the bar, if there is one)."""
+        """Print one line (above the bar, if there is one); what is not printable, as escapes."""
+        text = printable(text)
         self._console.print(text, markup=False, soft_wrap=True)
         if self._log is not None:
             with refusing_os_errors(self._log), self._log.open("a", encoding="utf-8") as file:

@@ -23,6 +23,7 @@ from fastcifar import config_file, environment, runtime
 from fastcifar.bench.measure import describe
 from fastcifar.bench.record import Row
 from fastcifar.errors import FastcifarError, UserError
+from fastcifar.surroundings import settle_program
 
 # Kinds of errors.
 MEMORY, USER, OURS, OTHER = "memory", "user", "fastcifar", "other"
@@ -352,6 +353,7 @@ def main() -> None:
     """Serve stdin and stdout."""
     import psutil
 
+    settle_program()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Whatever else is printed in this process must not end up among the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")

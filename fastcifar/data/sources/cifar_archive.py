@@ -27,6 +27,7 @@ import numpy as np
 
 from fastcifar.data.sources.ingest import Progress
 from fastcifar.errors import SourceError
+from fastcifar.paths import local_path
 
 _PIXEL_BYTES = 3 * 32 * 32
 _READ_BYTES = 1 << 22
@@ -147,7 +148,7 @@ def prepare_archive(
         raise SourceError(
             f"--archive is for --dataset {' or '.join(DATASETS)}. Received: {dataset!r}"
         )
-    path = Path(archive).expanduser().absolute()
+    path = Path(local_path("archive", str(archive))).absolute()
     builder = find_builder(dataset, data_path)
     ((url, info),) = builder.url_infos.items()
     check_archive(

@@ -33,6 +33,7 @@ from fastcifar.data.sources.ingest import EncodedSet, EncodedSplit, ReadOptions
 from fastcifar.data.sources.listing import ListedSplit, list_folders
 from fastcifar.data.split import Examples, Splits
 from fastcifar.errors import SourceError
+from fastcifar.paths import local_path
 
 # Files handed to a worker at once: the hand-over then costs little beside decoding even the
 # smallest images. They are opened one by one, so their size does not matter.
@@ -58,7 +59,7 @@ def load_image_folder(data_path: str, options: ReadOptions | None = None) -> Spl
             a file is empty, truncated, no image or has too many pixels, unless it may be skipped.
     """
     options = options or ReadOptions()
-    root = Path(data_path).expanduser()
+    root = Path(local_path("data-path", str(data_path)))
     if prepared.holds_prepared(root):
         return complete(_open(root, options), [])
     return deliver(encoded_set(root, options), options)

@@ -29,6 +29,7 @@ from fastcifar.data.sources.kaggle_download import COMPETITION, download
 from fastcifar.data.sources.listing import ListedSplit
 from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError, nearest
+from fastcifar.paths import local_path
 
 DATASET = "cifar10"
 _NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -74,7 +75,7 @@ def encoded_set(dataset: str, data_path: str | None, options: ReadOptions) -> En
         wanted = [LABELS] if (root / IMAGES).is_dir() else [LABELS, ARCHIVE]
         notes += download(root, wanted, options.progress)
     else:
-        root = Path(data_path).expanduser()
+        root = Path(local_path("data-path", str(data_path)))
     try:
         _check_layout(root)
         if not (root / IMAGES).is_dir():

@@ -7,11 +7,9 @@ Keras verifies the checksum of the archive at every use. Sets that it does not v
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from fastcifar.data.sources.hosts import unreachable_hosts
 from fastcifar.data.sources.ingest import CHUNK, EncodedSet, EncodedSplit, ReadOptions
 from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError, nearest
+from fastcifar.paths import keras_home
 
 _CIFAR10_NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100_NAMES = """
@@ -90,7 +89,7 @@ def _load(dataset: str) -> list[EncodedSplit]:
     import keras
 
     chosen = _SETS[dataset]
-    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    folder = keras_home() / "datasets"
     unreachable = []
     if not (folder / chosen.file).exists():
         unreachable = unreachable_hosts([chosen.url])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastcifar.data.sources.ingest import ReadOptions
 from fastcifar.errors import SourceError
+from fastcifar.paths import local_path
 
 
 def prepare(
@@ -57,7 +58,7 @@ def prepare(
         from fastcifar.data.sources.image_folder import encoded_set
 
         start_ahead()  # while the files are listed
-        data = encoded_set(Path(data_path).expanduser(), options)
+        data = encoded_set(Path(local_path("data-path", data_path)), options)
         return [*data.notes, *delivery.prepare(data, options)]
     if source == "kaggle":
         from fastcifar.data.sources import delivery

@@ -25,6 +25,7 @@ from fastcifar.data.sources.hosts import unreachable_hosts
 from fastcifar.data.sources.ingest import EncodedSet, EncodedSplit, ReadOptions
 from fastcifar.data.split import Splits
 from fastcifar.errors import SourceError, nearest
+from fastcifar.paths import local_path
 
 _VALIDATION_SPLITS = ("validation", "valid", "val")
 
@@ -93,7 +94,7 @@ def find_builder(dataset: str, data_path: str | None) -> Any:
     """Return the builder of a set, prepared or not; see `load_tfds` for arguments and errors."""
     import tensorflow_datasets as tfds
 
-    path = Path(data_path).expanduser() if data_path is not None else None
+    path = _data_folder(data_path)
     try:
         if path is not None and (path / "dataset_info.json").is_file():
             builder = tfds.builder_from_directory(str(path))
@@ -114,6 +115,15 @@ def find_builder(dataset: str, data_path: str | None) -> Any:
         raise
     except Exception as error:  # from any builder's constructor, and TFDS's parser of names
         raise SourceError(f"TFDS cannot open {dataset!r}: {_one_line(error)}") from error
+
+
+def _data_folder(data_path: str | None) -> Path | None:
+    """The TFDS data folder that was asked for; None where TFDS's own choice stands."""
+    if data_path is not None:
+        return Path(local_path("data-path", str(data_path)))
+    # TFDS would take an address elsewhere, which what comes after it does not.
+    local_path("TFDS_DATA_DIR", os.environ.get("TFDS_DATA_DIR", ""))
+    return None
 
 
 def prepare_builder(
