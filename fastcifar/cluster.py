@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,31 +54,76 @@ def read_cluster(environ: Mapping[str, str]) -> Cluster:
     )
 
 
+def note_if_alone(environ: Mapping[str, str], strategy: str) -> str | None:
+    """A note for a process that computes alone where the environment names several workers.
+
+    Args:
+        environ: the process's environment variables.
+        strategy: the one asked for.
+    """
+    try:
+        cluster = read_cluster(environ)
+    except DeviceError:  # whatever it holds is meant for something else
+        return None
+    count = len(cluster.addresses)
+    if count == 1:
+        return None
+    return (
+        f"{cluster.found_in} names {count} workers, and strategy is {strategy}: this process "
+        "computes alone; --strategy multi_worker trains on all of them"
+    )
+
+
+_LIKE = (
+    '{"cluster": {"worker": ["host:port", "host:port"]}, "task": {"type": "worker", "index": 0}}'
+)
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@]+):([0-9]{1,5})", re.ASCII)
+
+
 def _from_tf_config(text: str) -> Cluster:
-    received = f"Received: {reprlib.repr(text)}"
     try:
         value = json.loads(text)
-        jobs, task = value["cluster"], value["task"]
+        jobs, task = dict(value["cluster"]), value["task"]
         kind, index = task["type"], task["index"]
-        # The chief, where it has a job of its own, comes before the workers.
-        places = [(job, i) for job in ("chief", "worker") for i in range(len(jobs.get(job, ())))]
-        addresses = tuple(str(jobs[job][i]) for job, i in places)
-        others = set(jobs) - {"chief", "worker"}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DeviceError(
-            'TF_CONFIG must be like {"cluster": {"worker": ["host:port", "host:port"]}, '
-            f'"task": {{"type": "worker", "index": 0}}}}. {received}'
-        ) from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DeviceError(f"TF_CONFIG must be like {_LIKE}. Received: {_short(text)}") from error
+    others = sorted(set(jobs) - {"chief", "worker"})
     if others:
         raise DeviceError(
-            f"TF_CONFIG's cluster may hold the jobs chief and worker. Received: {min(others)}"
+            f"TF_CONFIG's cluster may hold the jobs chief and worker. Received: {others[0]}"
         )
-    if (kind, index) not in places:
+    for job, addresses in jobs.items():
+        if not isinstance(addresses, list):
+            raise DeviceError(
+                f"TF_CONFIG must be like {_LIKE}, with a list of addresses for {job}. "
+                f"Received: {_short(addresses)}"
+            )
+        for number, address in enumerate(addresses):
+            found = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+            if found is None or not 0 < int(found[2]) < 65536:
+                raise DeviceError(
+                    f"TF_CONFIG's address of {job} {number} must be host:port, such as "
+                    f"10.0.0.1:8888. Received: {_short(address)}"
+                )
+    # The chief, where it has a job of its own, comes before the workers.
+    places = [(job, i) for job in ("chief", "worker") for i in range(len(jobs.get(job, ())))]
+    workers = [jobs[job][i] for job, i in places]
+    repeated = [address for address, count in Counter(workers).items() if count > 1]
+    if repeated:
+        raise DeviceError(
+            "TF_CONFIG must give every worker an address of its own. "
+            f"Received: {repeated[0]} more than once"
+        )
+    if type(index) is not int or (kind, index) not in places:  # to Python, True is 1
         raise DeviceError(
             f"TF_CONFIG's task must be one of its cluster's {len(places)} workers. "
-            f"Received: type {kind!r}, index {index!r}"
+            f"Received: type {_short(kind)}, index {_short(index)}"
         )
-    return Cluster(addresses, places.index((kind, index)), "TF_CONFIG")
+    return Cluster(tuple(workers), places.index((kind, index)), "TF_CONFIG")
+
+
+def _short(value: Any) -> str:
+    return reprlib.repr(value)
 
 
 def _from_slurm(environ: Mapping[str, str]) -> Cluster:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,71 @@ def gpu_memory_bytes() -> int | None:
     """Memory of the first GPU, or None where nvidia-smi does not tell it."""
     mebibytes = _ask_nvidia("memory.total")
     return int(mebibytes) * 2**20 if mebibytes and mebibytes.isdecimal() else None
+
+
+def signs_of_gpu(root: Path = Path("/")) -> list[str]:
+    """What tells that an NVIDIA GPU is in this machine, whether or not TensorFlow can use it.
+
+    Args:
+        root: of the file system.
+    """
+    found = [str(path) for path in sorted((root / "dev").glob("nvidia[0-9]*"))[:1]]
+    if (root / "proc/driver/nvidia").exists():
+        found.append("/proc/driver/nvidia")
+    if shutil.which("nvidia-smi"):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(
+                ["nvidia-smi", "-L"], capture_output=True, timeout=10, check=False
+            )
+            said = done.stdout + done.stderr
+            # The driver's packages can be there without a GPU.
+            if b"No devices" not in said and b"couldn't communicate" not in said:
+                found.append("nvidia-smi")
+    return found
+
+
+def unused_gpu(
+    signs: Sequence[str], hidden: str | None, *, built_with_cuda: bool, has_libraries: bool
+) -> str | None:
+    """A warning for a machine with a GPU of which TensorFlow sees none; None where that is meant.
+
+    TensorFlow itself says nothing where it does not find the driver's libraries.
+
+    Args:
+        signs: see `signs_of_gpu`.
+        hidden: CUDA_VISIBLE_DEVICES.
+        built_with_cuda: whether this TensorFlow could use a GPU.
+        has_libraries: whether the CUDA libraries of `fastcifar[gpu]` are installed.
+    """
+    if not signs or (hidden is not None and hidden.strip() in ("", "-1", "none", "NoDevFiles")):
+        return None
+    if not built_with_cuda:
+        cure = "this TensorFlow is built without CUDA; PyPI's `tensorflow` for Linux has it"
+    elif not has_libraries:
+        cure = (
+            "the CUDA libraries are missing: pip install 'fastcifar[gpu]', or scripts/setup gpu "
+            "in a checkout"
+        )
+    elif not any(sign.startswith("/dev/") for sign in signs):
+        cure = "its device files are missing: start the container with --gpus all"
+    else:
+        cure = (
+            "see whether `nvidia-smi` works and its driver is new enough; TF_CPP_MIN_LOG_LEVEL=0 "
+            "shows what TensorFlow misses"
+        )
+    return (
+        f"warning: an NVIDIA GPU is in this machine ({', '.join(signs)}), but TensorFlow sees "
+        f"none, so the CPU computes: {cure}. CUDA_VISIBLE_DEVICES=-1 if that is meant"
+    )
+
+
+def has_cuda_libraries() -> bool:
+    """Whether what `fastcifar[gpu]` adds is installed."""
+    try:
+        metadata.version("nvidia-cudnn-cu12")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def fingerprint(gpus: list[str] | None = None, threads: dict[str, int] | None = None) -> dict:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcifar import environment, surroundings
-from fastcifar.cluster import Cluster, read_cluster
+from fastcifar.cluster import Cluster, note_if_alone, read_cluster
 from fastcifar.config import RuntimeConfig, parse_bytes
 from fastcifar.errors import DeviceError
 
@@ -218,6 +218,9 @@ def setup(config: RuntimeConfig) -> Runtime:
         f"precision: {precision} ({precision_why})",
         f"xla: {'on' if xla else 'off'} ({xla_why})",
     ]
+    alone = None if cluster is not None else note_if_alone(os.environ, config.strategy)
+    warning = None if gpus else _unused_gpu(tf)
+    notes += [note for note in (alone, warning) if note is not None]
     if config.compile_cache is not None and not xla:
         notes.append("compile-cache: unused, because XLA is off")
     return Runtime(
@@ -233,6 +236,15 @@ def setup(config: RuntimeConfig) -> Runtime:
             "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
             "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
         },
+    )
+
+
+def _unused_gpu(tf: Any) -> str | None:
+    return environment.unused_gpu(
+        environment.signs_of_gpu(),
+        os.environ.get("CUDA_VISIBLE_DEVICES"),
+        built_with_cuda=tf.test.is_built_with_cuda(),
+        has_libraries=environment.has_cuda_libraries(),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing.util
 import os
 import stat
 import sys
@@ -36,6 +37,9 @@ PATH_VARIABLES = (
     "XDG_CONFIG_HOME",
 )
 
+# Below it come two names of multiprocessing's, of 32 bytes together.
+_LONGEST_FOR_SOCKETS = 70
+
 
 def settle_variables(environ: MutableMapping[str, str]) -> None:
     """Set what libraries read when they are imported; call it before they are.
@@ -57,6 +61,24 @@ def settle_variables(environ: MutableMapping[str, str]) -> None:
     for name in PATH_VARIABLES:
         if environ.get(name, "").startswith("~"):
             environ[name] = os.path.expanduser(environ[name])
+
+
+def settle_sockets() -> None:
+    """Let processes of this one talk where TMPDIR is long; call it before they are started.
+
+    Their sockets lie in the folder for temporary files, and a socket's path is 107 bytes at most.
+    """
+    before = tempfile.gettempdir()
+    if len(os.fsencode(before)) <= _LONGEST_FOR_SOCKETS:
+        return
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        tempfile.tempdir = folder
+        try:
+            with contextlib.suppress(OSError):
+                multiprocessing.util.get_temp_dir()  # which the process keeps to
+                return
+        finally:
+            tempfile.tempdir = before
 
 
 def check_keras_json() -> None:

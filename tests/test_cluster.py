@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fastcifar.cluster import Cluster, read_cluster
+from fastcifar.cluster import Cluster, note_if_alone, read_cluster
 from fastcifar.errors import DeviceError
 
 TWO = {"worker": ["a:1", "b:2"]}
@@ -59,6 +59,23 @@ def test_tf_config_wins_over_slurm():
         (tf_config(TWO, index=-1), "one of its cluster's 2 workers.*index -1"),
         (tf_config(TWO, "chief"), "one of its cluster's 2 workers.*'chief'"),
         (tf_config(TWO | {"ps": ["d:4"]}), "the jobs chief and worker. Received: ps"),
+        ({"TF_CONFIG": '"text"'}, "TF_CONFIG must be like"),
+        (tf_config({"worker": "a:1,b:2"}), "a list of addresses for worker. Received: 'a:1,b:2'"),
+        (tf_config({"worker": {"0": "a:1"}}), "a list of addresses for worker"),
+        (tf_config({"worker": ["a:1", "b"]}), "address of worker 1 must be host:port.*'b'"),
+        (tf_config({"worker": ["http://a:1"]}), "address of worker 0 must be.*'http://a:1'"),
+        (tf_config({"worker": ["a:1/x"]}), "address of worker 0 must be host:port"),
+        (tf_config({"worker": ["a:0"]}), "address of worker 0 must be host:port"),
+        (tf_config({"worker": ["a:70000"]}), "address of worker 0 must be host:port"),
+        (tf_config({"worker": [":1"]}), "address of worker 0 must be host:port"),
+        (tf_config({"worker": [1]}), "address of worker 0 must be host:port.*1$"),
+        (tf_config({"worker": ["a:1", "a:1"]}), "an address of its own. Received: a:1 more than"),
+        (tf_config({"chief": ["a:1"], "worker": ["a:1"]}), "an address of its own"),
+        (tf_config(TWO, index="0"), "one of its cluster's 2 workers.*index '0'"),
+        (tf_config(TWO, index=True), "one of its cluster's 2 workers.*index True"),
+        (tf_config(TWO, "evaluator"), "one of its cluster's 2 workers.*'evaluator'"),
+        (tf_config(TWO, ["worker"]), "one of its cluster's 2 workers"),
+        (tf_config({}), "one of its cluster's 0 workers"),
         (slurm(SLURM_PROCID="x"), "SLURM_PROCID must be.*'x'"),
         (slurm(SLURM_NODEID=None), "SLURM_NODEID must be.*None"),
         (slurm(SLURM_STEP_NODELIST="a[1"), "SLURM_STEP_NODELIST must be"),
@@ -72,6 +89,33 @@ def test_what_gives_no_place_is_refused_in_one_line(environ, message):
     with pytest.raises(DeviceError, match=message) as refused:
         read_cluster(environ)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "note"),
+    [
+        (
+            tf_config(TWO),
+            "TF_CONFIG names 2 workers, and strategy is auto: this process computes alone; "
+            "--strategy multi_worker trains on all of them",
+        ),
+        (tf_config({"worker": ["a:1"]}), None),
+        ({"TF_CONFIG": "{"}, None),
+        ({}, None),
+        ({"SLURM_PROCID": "0"}, None),  # in a batch script, which is no job step
+    ],
+)
+def test_several_workers_without_their_strategy_are_worth_a_note(environ, note):
+    assert note_if_alone(environ, "auto") == note
+
+
+def test_slurms_workers_without_their_strategy_are_worth_a_note():
+    note = note_if_alone(slurm(), "none")
+    assert note.startswith("Slurm names 5 workers, and strategy is none")
+
+
+def test_an_address_may_be_ipv6():
+    assert read_cluster(tf_config({"worker": ["[::1]:1"]})).addresses == ("[::1]:1",)
 
 
 def test_messages_name_a_worker_by_number_and_address():

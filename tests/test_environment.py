@@ -137,3 +137,61 @@ def test_peak_memory_is_in_bytes_and_never_below_what_is_in_use():
     peak = environment.peak_host_bytes()
     assert 0.95 * in_use <= peak <= psutil.virtual_memory().total
     assert environment.peak_host_bytes() >= peak
+
+
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        (None, []),
+        ("exit 0", ["nvidia-smi"]),
+        ("echo GPU 0: NVIDIA T4", ["nvidia-smi"]),
+        ("echo Driver/library version mismatch; exit 18", ["nvidia-smi"]),
+        ("echo No devices were found; exit 6", []),
+        (
+            "echo It failed because it couldn\\'t communicate with the driver; exit 9",
+            [],
+        ),
+    ],
+)
+def test_nvidias_program_is_a_sign_of_a_gpu_unless_it_denies_one(
+    monkeypatch, tmp_path, program, found
+):
+    if program is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.signs_of_gpu(tmp_path) == found
+
+
+def test_device_files_and_the_driver_are_signs_of_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidiactl").touch()  # of the driver, not of a GPU
+    assert environment.signs_of_gpu(tmp_path) == []
+    (tmp_path / "dev/nvidia0").touch()
+    (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
+    found = environment.signs_of_gpu(tmp_path)
+    assert found == [f"{tmp_path}/dev/nvidia0", "/proc/driver/nvidia"]
+
+
+@pytest.mark.parametrize(
+    ("signs", "cuda", "libraries", "cure"),
+    [
+        (["nvidia-smi"], True, False, "pip install 'fastcifar[gpu]', or scripts/setup gpu"),
+        (["nvidia-smi"], False, False, "is built without CUDA"),
+        (["/proc/driver/nvidia"], True, True, "start the container with --gpus all"),
+        (["/dev/nvidia0", "nvidia-smi"], True, True, "see whether `nvidia-smi` works"),
+    ],
+)
+def test_a_gpu_that_tensorflow_does_not_see_is_a_warning_with_its_cure(
+    signs, cuda, libraries, cure
+):
+    def warn(hidden):
+        return environment.unused_gpu(signs, hidden, built_with_cuda=cuda, has_libraries=libraries)
+
+    for hidden in (None, "0"):
+        said = warn(hidden)
+        assert said.startswith(f"warning: an NVIDIA GPU is in this machine ({', '.join(signs)})")
+        assert cure in said
+    assert warn("") is warn("-1") is None
+    assert environment.unused_gpu([], None, built_with_cuda=cuda, has_libraries=libraries) is None

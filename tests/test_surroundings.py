@@ -163,3 +163,25 @@ def test_streams_without_an_encoding_are_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setattr(sys, "stderr", None)
     surroundings.settle_program()
+
+
+def test_processes_start_where_the_folder_for_temporary_files_has_a_long_name(tmp_path):
+    long = tmp_path / ("t" * 100)
+    long.mkdir()
+    code = (
+        "from fastcifar.data.sources.decode_pool import DecodePool\n"
+        "import numpy as np, tempfile\n"
+        "if __name__ == '__main__':\n"
+        "    chunk = np.zeros(1, np.int64), [np.full((2, 2, 3), 7, np.uint8)]\n"
+        "    with DecodePool(2) as pool:\n"
+        "        (block,) = pool.blocks([chunk], 2, 'crop')\n"
+        "    print(block.images.max(), tempfile.gettempdir())\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    done = python(
+        f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')",
+        HOME="/",
+        TMPDIR=str(long),
+    )
+    assert done.stdout.decode() == f"7 {long}\n", done.stderr.decode()

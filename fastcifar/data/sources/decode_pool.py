@@ -29,6 +29,7 @@ from PIL import Image
 
 from fastcifar.data.sources.decoding import NonSquare, UnreadableImage, decode, fit, measure
 from fastcifar.errors import SourceError
+from fastcifar.surroundings import settle_sockets
 
 # An encoded image, its bytes or the path of its file; or pixels, uint8 [h, w, 3] or [h, w].
 Item = bytes | str | np.ndarray
@@ -143,6 +144,7 @@ def start_ahead() -> None:
 def _context() -> multiprocessing.context.ForkServerContext:
     # Not forked from this process: a fork of TensorFlow's threads may hang. Forked from a small
     # one, which has imported what they need once for all.
+    settle_sockets()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
