@@ -207,6 +207,6 @@ def words(
             same = gap.low <= 0 <= gap.high
             said += (
                 f" Against {other}: {100 * gap.median:+.2f} points [{100 * gap.low:+.2f}, "
-                f"{100 * gap.high:+.2f}]{', no difference that these seeds show' if same else ''}."
+                f"{100 * gap.high:+.2f}]{', these seeds cannot tell' if same else ''}."
             )
     return said

@@ -75,7 +75,7 @@ def words(
             said.append(f"It gains accuracy: difference from float32 {interval}.")
         else:
             said.append(
-                f"It costs no accuracy that {difference.n} seeds can tell: difference from "
+                f"{difference.n} seeds cannot tell whether it costs accuracy: difference from "
                 f"float32 {interval}."
             )
     return " ".join(said)

@@ -3,13 +3,14 @@ noise.
 
 Each figure that two rows of a name both have is a line. What noise is, the records say:
 
-    images/s                    the quartiles over the rounds (`statistics.noise_interval`)
+    images/s                    the quartiles over the rounds (`statistics.rate_ratio`)
     accuracy, seconds           the values of the runs or starts: Welch's 95 % interval of the
                                 difference of their means (`statistics.mean_difference`)
     anything else               nothing: the ratio is shown, and memory is held to a tolerance
 
-A verdict is one at the 5 % level, so that of many lines without a change one in forty is called a
-regression; measure again what looks like one.
+A change is called one at the 5 % level, so that of forty lines without a change about one is called
+a regression; measure again what looks like one. Where the interval holds both no change and one
+that matters the verdict is that the records cannot tell: measure more rounds, or more seeds.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from rich.text import Text
 
 from fastcifar.bench import tables
 from fastcifar.bench.accuracy import recipe_of, run_rows
-from fastcifar.bench.record import EACH, Estimate, Record, Row
-from fastcifar.bench.statistics import mean_difference, noise_interval
+from fastcifar.bench.record import EACH, Record, Row
+from fastcifar.bench.statistics import mean_difference, rate_ratio
 from fastcifar.errors import ConfigError
 
 # Two runs of the same code on the same machine differ by about this much, however small the spread
@@ -34,7 +35,8 @@ TOLERANCE = 0.03
 _MEMORY_TOLERANCE = 0.1
 FASTER, SLOWER, BETTER, WORSE = "faster", "slower", "better", "worse"
 LESS, MORE = "less", "more"
-SAME, NO_SPREAD = "within the noise", "no verdict: a single value has no spread"
+SAME, CANNOT_TELL = "within the noise", "cannot tell"
+NO_SPREAD = "no verdict: a single value has no spread"
 # What makes two machines different, and what two installations.
 _MACHINE = ("cpu", "cores", "gpus", "threads", "platform")
 _SOFTWARE = ("versions", "python", "driver")
@@ -108,7 +110,9 @@ class Change:
         old, new: its values, None where a record has none.
         ratio: new over old, or None.
         points: new less old in points, of a share, or None.
-        verdict: `faster`, `slower` …, `within the noise`, or why there is none.
+        verdict: `faster`, `slower` …; `within the noise`, where the interval leaves no room for a
+            change that matters; `cannot tell` with the interval, where it does; or why there is
+            none.
         regression: slower, worse, more; or a number that is lost.
     """
 
@@ -209,9 +213,11 @@ def _rates(name: str, old: Row, new: Row, tolerance: float) -> Change:
     before, after = old.images_per_s, new.images_per_s
     assert before is not None
     assert after is not None
-    (old_low, old_high), (new_low, new_high) = noise_interval(before), noise_interval(after)
-    apart = new_high < old_low or old_high < new_low
-    return _judged(name, RATE, before.median, after.median, apart, tolerance)
+    ratio = rate_ratio(after, before)
+    gap = None
+    if ratio is not None:
+        gap = before.median * (ratio.low - 1), before.median * (ratio.high - 1)
+    return _judged(name, RATE, before.median, after.median, gap, tolerance)
 
 
 def _values(name: str, key: str, old: tuple[Record, Row], new: tuple[Record, Row]) -> Change:
@@ -219,9 +225,10 @@ def _values(name: str, key: str, old: tuple[Record, Row], new: tuple[Record, Row
     values = old[1].figures[key], new[1].figures[key]
     one, other = (samples(record, row, key) for record, row in (old, new))
     if min(len(one), len(other)) < 2:
-        return _judged(name, figure, *values, True if figure.judged_alone else None)
-    gap: Estimate = mean_difference(other, one)
-    return _judged(name, figure, *values, not gap.low <= 0 <= gap.high)
+        change = values[1] - values[0]
+        return _judged(name, figure, *values, (change, change) if figure.judged_alone else None)
+    gap = mean_difference(other, one)
+    return _judged(name, figure, *values, (gap.low, gap.high))
 
 
 def _judged(
@@ -229,21 +236,30 @@ def _judged(
     figure: Figure,
     old: float,
     new: float,
-    apart: bool | None,
+    gap: tuple[float, float] | None,
     tolerance: float | None = None,
 ) -> Change:
-    """The line of two values that noise does or does not tell `apart`; None where none is known."""
+    """The line of two values, by the interval of new less old; None where none is known."""
     ratio = None if figure.points or not old else new / old
     points = 100 * (new - old) if figure.points else None
-    allowed = figure.tolerance if tolerance is None else tolerance
-    if apart is None:
-        verdict, regression = (SAME if new == old else NO_SPREAD), False
-    elif not apart or abs(new - old) <= allowed * abs(old):
-        verdict, regression = SAME, False
+    allowed = (figure.tolerance if tolerance is None else tolerance) * abs(old)
+    regression = False
+    if gap is None:
+        verdict = SAME if new == old else NO_SPREAD
+    elif gap[0] <= 0 <= gap[1] and max(-gap[0], gap[1]) > allowed:
+        verdict = f"{CANNOT_TELL}: {_between(figure, old, *gap)}"
+    elif abs(new - old) <= allowed:
+        verdict = SAME
     else:
         regression = (new < old) == figure.higher_is_better
         verdict = figure.loss if regression else figure.gain
     return Change(name, figure, old, new, ratio, verdict, regression, points)
+
+
+def _between(figure: Figure, old: float, low: float, high: float) -> str:
+    if figure.points:
+        return f"{100 * low:+.2f} to {100 * high:+.2f} points"
+    return f"{low / old:+.0%} to {high / old:+.0%}" if old else f"{low:+.3g} to {high:+.3g}"
 
 
 def samples(record: Record, row: Row, key: str) -> Sequence[float]:

@@ -69,7 +69,7 @@ class Peak:
 
     Attributes:
         flops_per_s: of a large matrix product in the compute dtype.
-        bytes_per_s: read and written by a large elementwise operation.
+        bytes_per_s: read and written by a large elementwise operation in place, as an update does.
     """
 
     flops_per_s: float
@@ -85,13 +85,15 @@ def measure_peak(
         dtype: the compute dtype.
         on_gpu: choose sizes for a GPU.
         seconds: for each of the two.
-        size: side of the matrices; the copy is of as many values.
+        size: side of the matrices; the values in memory are several times as many.
     """
     size = size or (8192 if on_gpu else 2048)
     matrix = tf.random.stateless_uniform([size, size], [0, 0], dtype=tf.float32)
     matrix = tf.cast(matrix, dtype)
-    # Larger than any cache: 256 MB, and on a GPU 1 GB.
-    values = tf.ones([size * size * (8 if on_gpu else 16)], tf.float32)
+    # Larger than any cache: 256 MB, and on a GPU 2 GB. In place: an output of its own would have to
+    # be allocated each time, and on a CPU its pages be zeroed first, which is traffic of its own.
+    ones = tf.ones([size * size * (8 if on_gpu else 16)], tf.float32)
+    values = tf.Variable(ones)
 
     @tf.function(autograph=False)
     def product() -> tf.Tensor:
@@ -99,10 +101,11 @@ def measure_peak(
 
     @tf.function(autograph=False)
     def add() -> tf.Tensor:
-        return (values + 1.0)[0]
+        values.assign_add(ones)
+        return tf.constant(0.0)
 
     product_s, add_s = _best(product, seconds), _best(add, seconds)
-    moved = 2 * values.dtype.size * int(values.shape[0])
+    moved = 3 * ones.dtype.size * int(ones.shape[0])  # both are read, one is written
     return Peak(2 * size**3 / product_s, moved / add_s)
 
 

@@ -25,7 +25,9 @@ from fastcifar.config import RunConfig
 from fastcifar.errors import ConfigError
 
 BEST, STEP = "best", "step"
-KEPT, SAME, DROPPED = "kept", "no difference", "dropped"
+KEPT, SAME, CANNOT_TELL, DROPPED = "kept", "no difference", "cannot tell", "dropped"
+# What makes no difference changes the rate by no more than this.
+_SMALL = 0.03
 _FLOAT32_BYTES = 4
 # What a large GPU keeps up in a network like this one; the arithmetic says that it assumes so.
 _SUSTAINED_FLOPS_PER_S = 200e12
@@ -223,11 +225,14 @@ def judge(ratio: Estimate) -> str:
     """What becomes of a rung, by its rate over that of the best so far.
 
     It is dropped where the whole interval lies below 1, or where it loses by so much that too few
-    rounds are no excuse. What makes no difference is kept, as it costs nothing.
+    rounds are no excuse. What makes no difference is kept, as it costs nothing, and so is that of
+    which the interval cannot tell.
     """
     if ratio.high < 1 or ratio.median < _LOSES:
         return DROPPED
-    return KEPT if ratio.low > 1 else SAME
+    if ratio.low > 1:
+        return KEPT
+    return SAME if ratio.low >= 1 - _SMALL and ratio.high <= 1 + _SMALL else CANNOT_TELL
 
 
 def words(best: Row, variant: Variant, built: dict[str, Any]) -> str:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from fastcifar.bench.record import Estimate
 
-# The input holds the device back where the whole interval of the pipeline efficiency lies below.
+# The input holds the device back where the whole interval of the pipeline efficiency lies below,
+# and keeps up where the whole interval lies above.
 EFFICIENT = 0.95
+# In the place of a stage.
+CANNOT_TELL = "cannot tell"
 
 # Stage -> what it is, and what to try. Those of the host first, then those of the device.
 _HOST = {
@@ -49,7 +52,8 @@ class Verdict:
     """What bounds a run.
 
     Attributes:
-        stage: the one that does, or `compute`: the network's forward and backward pass.
+        stage: the one that does; `compute`: the network's forward and backward pass; or
+            `CANNOT_TELL`.
         text: what it is, by how much, and which flag to try.
     """
 
@@ -94,8 +98,16 @@ def judge(
     what, cure = _DEVICE[culprit]
     if culprit == "compute" and precision == "float32":
         cure = f"--precision auto, {cure}"
+    largest = f"{what} ({culprit}) is {device[culprit] / step:.0%} of a step"
+    if efficiency.low < EFFICIENT:
+        return Verdict(
+            CANNOT_TELL,
+            f"Cannot tell whether the input keeps up: pipeline efficiency {efficiency.median:.2f} "
+            f"[{efficiency.low:.2f}, {efficiency.high:.2f}]. Measure longer (--seconds). On the "
+            f"device {largest}.",
+        )
     return Verdict(
         culprit,
-        f"Bound by the device: {what} ({culprit}) is {device[culprit] / step:.0%} of a step; the "
-        f"input keeps up (pipeline efficiency {efficiency.median:.2f}). Try {cure}.",
+        f"Bound by the device: {largest}; the input keeps up (pipeline efficiency "
+        f"{efficiency.median:.2f}). Try {cure}.",
     )

@@ -1,8 +1,12 @@
 """FLOPs of networks whose figures can be worked out by hand or are published."""
 
+import itertools
+from types import SimpleNamespace
+
 import keras
 import pytest
 
+from fastcifar.bench import compute
 from fastcifar.bench.compute import forward_flops, measure_peak
 from fastcifar.models.resnet import build_resnet
 
@@ -26,7 +30,12 @@ def test_bfloat16_asks_for_as_many():
     assert len({forward_flops(model, (32, 32, 3)) for model in models}) == 1
 
 
-def test_peaks_are_measured_in_the_compute_dtype():
-    peak = measure_peak("float32", on_gpu=False, seconds=0.01, size=128)
-    assert peak.flops_per_s > 0
-    assert peak.bytes_per_s > 0
+def test_peaks_are_what_is_computed_and_moved_over_the_time(monkeypatch):
+    """By a clock that stands a second further whenever it is read."""
+    seconds = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
+    monkeypatch.setattr(compute, "time", clock)
+    peak = measure_peak("float32", on_gpu=False, size=128)
+    assert peak.flops_per_s == 2 * 128**3
+    # A sum in place reads two arrays and writes one of them, as an update does.
+    assert peak.bytes_per_s == 3 * 4 * 16 * 128**2

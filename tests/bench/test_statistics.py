@@ -7,8 +7,8 @@ from fastcifar.bench.record import Estimate
 from fastcifar.bench.statistics import (
     mean_difference,
     mean_interval,
-    noise_interval,
     paired_ratio,
+    rate_ratio,
     spread,
     student_quantile,
 )
@@ -70,13 +70,53 @@ def test_swapping_the_two_inverts_the_ratio():
     assert there.low == pytest.approx(1 / back.high)
 
 
-def test_notches_of_the_same_distribution_overlap():
-    rng = np.random.default_rng(0)
-    apart = 0
-    for _ in range(1000):
-        a, b = (noise_interval(spread(rng.normal(100, 5, size=40))) for _ in range(2))
-        apart += a[1] < b[0] or b[1] < a[0]
-    assert apart / 1000 < 0.05
+# Values of each side, and their spreads: of as many, few against many, quiet against noisy.
+PAIRS = [
+    *((n, n, 0.05, 0.05) for n in (2, 3, 5, 7)),
+    (2, 7, 0.05, 0.05),
+    (3, 10, 0.02, 0.1),
+    (10, 3, 0.02, 0.1),
+    (7, 7, 0.02, 0.1),
+]
+
+
+@pytest.mark.parametrize(("n", "m", "spread_n", "spread_m"), PAIRS)
+def test_equal_ones_are_called_apart_in_five_of_a_hundred_cases(n, m, spread_n, spread_m):
+    """By either test; fewer where few values leave it in doubt, never beyond what chance allows."""
+    rng = np.random.default_rng(n)
+    cases = 500
+    rates = differences = 0
+    for _ in range(cases):
+        one, other = 100 * rng.lognormal(0, spread_n, n), 100 * rng.lognormal(0, spread_m, m)
+        found = rate_ratio(spread(one), spread(other))
+        rates += not found.low <= 1 <= found.high
+        found = mean_difference(np.log(one), np.log(other))
+        differences += not found.low <= 0 <= found.high
+    # Binomial, three deviations; Welch's own level is up to 7 % for two values against seven.
+    allowed = 0.07 if n != m else 0.05
+    bound = cases * allowed + 3 * (cases * allowed * (1 - allowed)) ** 0.5
+    assert 1 <= rates <= bound
+    assert differences <= bound
+
+
+def test_a_change_is_found_where_the_rounds_are_enough():
+    one, other = Estimate(100.0, 99.0, 101.0, 7), Estimate(110.0, 109.0, 111.0, 7)
+    found = rate_ratio(other, one)
+    assert found.median == pytest.approx(1.1)
+    # Normal theory for large n: 1.96 times the two medians' errors, of 1.2533 deviations each.
+    large = rate_ratio(Estimate(110.0, 108.9, 111.1, 400), Estimate(100.0, 99.0, 101.0, 400))
+    half = 1.96 * 1.2533 * (0.02 / 1.349) * (2 / 400) ** 0.5
+    assert np.log(large.high / large.median) == pytest.approx(half, rel=0.03)
+    assert 1.05 < found.low < 1.1 < found.high < 1.15
+    assert rate_ratio(one, Estimate(1.0, 1.0, 1.0, 1)) is None
+    equal = rate_ratio(Estimate(9.0, 9.0, 9.0, 5), Estimate(9.0, 9.0, 9.0, 5))
+    assert (equal.low, equal.high) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("degrees", [1.2, 1.5, 2.5, 7.7])
+def test_student_quantile_between_whole_degrees(degrees):
+    draws = np.abs(np.random.default_rng(1).standard_t(degrees, size=1_000_000))
+    assert np.mean(draws < student_quantile(degrees)) == pytest.approx(0.95, abs=0.002)
 
 
 def test_the_interval_of_a_mean():

@@ -76,9 +76,12 @@ def test_a_lower_precision_is_advised_only_where_it_is_not_in_use():
     assert "--precision" not in judge(times, KEEPS_UP, precision="mixed_bfloat16").text
 
 
-def test_an_interval_that_reaches_above_the_bound_blames_nothing_on_the_input():
-    noisy = Estimate(0.9, 0.8, 1.01, 3)
-    assert judge(BALANCED, noisy).text.startswith("Bound by the device")
+def test_an_interval_on_both_sides_of_the_bound_cannot_tell():
+    found = judge(BALANCED, Estimate(0.9, 0.8, 1.01, 3))
+    assert found.stage == "cannot tell"
+    assert found.text.startswith("Cannot tell whether the input keeps up")
+    assert "0.90 [0.80, 1.01]" in found.text
+    assert "(compute) is 75% of a step" in found.text
 
 
 def test_the_documentation_has_a_cure_for_every_verdict():

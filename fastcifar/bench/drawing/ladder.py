@@ -58,7 +58,7 @@ def figures(record: Record) -> dict[str, Figure]:
     axes.set_xlim(0, widest * 1.3)
     marks = [
         Patch(color=style.BLUE, label="kept"),
-        Patch(color=style.GREY, label="no difference"),
+        Patch(color=style.GREY, label="kept, no gain shown"),
         Patch(facecolor="none", edgecolor=style.VERMILION, hatch="///", label="loses, dropped"),
     ]
     parts.legend_above(axes, handles=marks, ncols=len(marks))
