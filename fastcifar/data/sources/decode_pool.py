@@ -27,7 +27,15 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from fastcifar.data.sources.decoding import NonSquare, UnreadableImage, decode, fit, measure
+from fastcifar.data.sources.decoding import (
+    NonSquare,
+    UnreadableImage,
+    fit,
+    measure,
+)
+from fastcifar.data.sources.decoding import (
+    decode_in_range as decode,
+)
 from fastcifar.errors import SourceError
 from fastcifar.surroundings import settle_sockets
 
@@ -59,12 +67,14 @@ class Block:
         labels: int64 [m].
         shapes: int64 [n, 2], n >= m: height and width of all in the files; 0 where unreadable.
         faults: what is wrong with the unreadable ones, by index in `shapes`, and their labels.
+        peaks: int64 [n], the largest value in files of more than 8 bits a value; 0 for others.
     """
 
     images: np.ndarray
     labels: np.ndarray
     shapes: np.ndarray
     faults: dict[int, tuple[str, int]]
+    peaks: np.ndarray
 
 
 class DecodePool:
@@ -89,19 +99,21 @@ class DecodePool:
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
 
-    def blocks(self, chunks: Iterable[Chunk], size: int, non_square: NonSquare) -> Iterator[Block]:
+    def blocks(
+        self, chunks: Iterable[Chunk], size: int, non_square: NonSquare, bits: int = 16
+    ) -> Iterator[Block]:
         """Decode chunks of encoded images, in order.
 
         Args:
             chunks: labels and encoded images; pulled from as the work proceeds.
             size: storage size in pixels.
-            non_square: see `fastcifar.data.sources.decoding.decode`.
+            non_square, bits: see `fastcifar.data.sources.decoding.decode_in_range`.
 
         Raises:
             SourceError: if a worker dies.
         """
         most = max(1, _BLOCK_BYTES // (3 * size * size))
-        tasks = ((part, size, non_square) for chunk in chunks for part in _cut(chunk, most))
+        tasks = ((part, size, non_square, bits) for chunk in chunks for part in _cut(chunk, most))
         return self._map(_decode_block, tasks)
 
     def _map(
@@ -180,10 +192,11 @@ def _cut(chunk: Chunk, most: int) -> Iterator[Chunk]:
         yield labels[start : start + most], items[start : start + most]
 
 
-def _decode_block(task: tuple[Chunk, int, NonSquare]) -> Block:
-    (labels, items), size, non_square = task
+def _decode_block(task: tuple[Chunk, int, NonSquare, int]) -> Block:
+    (labels, items), size, non_square, bits = task
     images = np.empty((len(items), size, size, 3), np.uint8)
     shapes = np.zeros((len(items), 2), np.int64)
+    peaks = np.zeros(len(items), np.int64)
     faults: dict[int, tuple[str, int]] = {}
     readable = np.ones(len(items), dtype=bool)
     for index, item in enumerate(items):
@@ -191,13 +204,14 @@ def _decode_block(task: tuple[Chunk, int, NonSquare]) -> Block:
             if isinstance(item, np.ndarray):
                 images[index], shapes[index] = fit(item, size, non_square), item.shape[:2]
             else:
-                images[index], shapes[index] = decode(_read(item), size, non_square)
+                decoded = decode(_read(item), size, non_square, bits)
+                images[index], shapes[index], peaks[index] = decoded
         except UnreadableImage as error:
             faults[index] = (str(error), int(labels[index]))
             readable[index] = False
     if faults:
         images, labels = images[readable], labels[readable]
-    return Block(images, labels, shapes, faults)
+    return Block(images, labels, shapes, faults, peaks)
 
 
 def _read(item: bytes | str) -> bytes:

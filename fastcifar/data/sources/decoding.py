@@ -4,7 +4,9 @@ One decoder for every file of every source, so that the same file always gives t
 images of CIFAR's size it is as fast as TensorFlow's decoders, and it knows what they drop or refuse
 (alpha, 16 bits, CMYK, palettes).
 
-- Grey, palette, 16-bit (its high byte) and CMYK images become RGB.
+- Grey, palette and CMYK images become RGB; of more than 8 bits a value the upper 8 in use are kept
+  (`deep_values`).
+- Metadata that cannot be read does not matter (`png_chunks`).
 - Transparent pixels are composited over white.
 - Images that are not square are cropped at the centre to their shorter side, or padded with black
   to their longer one.
@@ -15,11 +17,23 @@ images of CIFAR's size it is as fast as TensorFlow's decoders, and it knows what
 
 from __future__ import annotations
 
+import contextlib
 import io
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
+
+from fastcifar.data.sources.deep_values import (
+    UnknownRange,
+    bits_in_use,
+    low_bytes,
+    peak_of,
+    to_8_bits,
+    values_of,
+)
+from fastcifar.data.sources.png_chunks import SIGNATURE, WrongChecksum, without_metadata
 
 MAX_PIXELS = 8192 * 8192  # 201 MB as RGB; a small file can claim far more
 
@@ -27,6 +41,10 @@ MAX_PIXELS = 8192 * 8192  # 201 MB as RGB; a small file can claim far more
 # that start other programs (EPS) or that are no single raster image.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 
+# What Pillow converts to RGB; of others, such as LAB, it does not know the colours.
+_MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
+
+_T = TypeVar("_T")
 NonSquare = Literal["crop", "pad"]
 
 
@@ -34,31 +52,91 @@ class UnreadableImage(Exception):
     """The bytes are not an image that can be used; the message says why in a few words."""
 
 
+class Decoded(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8 [size, size, 3] RGB (or [height, width, 3]).
+        shape: the file's own (height, width).
+        peak: the largest value in a file of more than 8 bits a value; 0 for others.
+    """
+
+    pixels: np.ndarray
+    shape: tuple[int, int]
+    peak: int
+
+
 def decode(
     encoded: bytes, size: int | None, non_square: NonSquare = "crop"
 ) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode one image by itself: `decode_in_range` by the range that its own values use.
+
+    Returns:
+        uint8 [size, size, 3] RGB (or [height, width, 3]), and the file's own (height, width).
+    """
+    decoded = decode_in_range(encoded, size, non_square, None)
+    return decoded.pixels, decoded.shape
+
+
+def decode_in_range(
+    encoded: bytes, size: int | None, non_square: NonSquare, bits: int | None
+) -> Decoded:
     """Decode one image to a square of the storage size.
 
     Args:
         encoded: a whole JPEG, PNG, GIF, BMP, WebP or TIFF file; the content decides, not the name.
         size: storage size in pixels; None keeps the image as it is.
         non_square: `crop` keeps the square at the centre, `pad` keeps the whole image.
-
-    Returns:
-        uint8 [size, size, 3] RGB (or [height, width, 3]), and the file's own (height, width).
+        bits: the range in use where the file has more than 8 bits a value; None for that of its
+            own values.
 
     Raises:
-        UnreadableImage: if the bytes are empty, no image, damaged, or hold over `MAX_PIXELS`.
+        UnreadableImage: if the bytes are empty, no image, damaged, of no known range, or hold over
+            `MAX_PIXELS`.
     """
+    return _without_odd_metadata(lambda each: _decode(each, size, non_square, bits), encoded)
+
+
+def _decode(encoded: bytes, size: int | None, non_square: NonSquare, bits: int | None) -> Decoded:
     with _open(encoded) as image:
         width, height = image.size
         try:
-            image.load()
-            return np.asarray(_square(_to_rgb(image), size, non_square)), (height, width)
+            with contextlib.ExitStack() as opened:
+                low = low_bytes(image)
+                if low is not None:
+                    low.load()
+                    image = opened.enter_context(_open(encoded))
+                image.load()
+                values = values_of(image, low)
+            peak = 0
+            if values is not None:
+                peak = peak_of(values)
+                clear = image.info.get("transparency")
+                image = to_8_bits(values, bits or bits_in_use(peak), clear)
+            pixels = np.asarray(_square(_to_rgb(image), size, non_square))
+            return Decoded(pixels, (height, width), peak)
+        except UnknownRange as error:
+            raise UnreadableImage(str(error)) from error
         except (MemoryError, UnreadableImage):
             raise
         except Exception as error:  # on damaged bytes Pillow's plugins raise nearly anything
             raise UnreadableImage("truncated or damaged") from error
+
+
+def _without_odd_metadata(read: Callable[[bytes], _T], encoded: bytes) -> _T:
+    """Read an image; a PNG that fails once more, without what its pixels do not depend on."""
+    try:
+        return read(encoded)
+    except UnreadableImage:
+        if not encoded.startswith(SIGNATURE):
+            raise
+        try:
+            plain = without_metadata(encoded)
+        except WrongChecksum as error:
+            raise UnreadableImage(f"damaged: {error}") from error
+        if plain == encoded:
+            raise
+        return read(plain)
 
 
 def fit(pixels: np.ndarray, size: int, non_square: NonSquare = "crop") -> np.ndarray:
@@ -83,9 +161,13 @@ def measure(encoded: bytes) -> tuple[int, int]:
     Raises:
         UnreadableImage: as `decode`, but damage behind the header goes unseen.
     """
-    with _open(encoded) as image:
-        width, height = image.size
-        return height, width
+
+    def read(each: bytes) -> tuple[int, int]:
+        with _open(each) as image:
+            width, height = image.size
+            return height, width
+
+    return _without_odd_metadata(read, encoded)
 
 
 def _open(encoded: bytes) -> Image.Image:
@@ -108,11 +190,8 @@ def _open(encoded: bytes) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode == "F":  # float TIFF, whose white may be 1 or 65535
-        raise UnreadableImage("floating-point pixels, of no known range")
-    if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip at 255
-        high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return Image.fromarray(high_byte).convert("RGB")
+    if image.mode not in _MODES:
+        raise UnreadableImage(f"colours of the mode {image.mode}")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")

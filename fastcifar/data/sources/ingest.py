@@ -23,6 +23,7 @@ import numpy as np
 from fastcifar.data.prepared import Key
 from fastcifar.data.sources.decode_pool import Chunk, DecodePool, measure_items, workers_for
 from fastcifar.data.sources.decoding import NonSquare
+from fastcifar.data.sources.deep_values import bits_in_use
 from fastcifar.data.split import Split
 from fastcifar.data.storage import empty_images
 from fastcifar.environment import usable_cores
@@ -204,7 +205,8 @@ def ingest(data: EncodedSet, options: ReadOptions, size: int, open_sink: OpenSin
         data: what to read.
         options: how to read it.
         size: the storage size, or a guess of it where `options` has none.
-        open_sink: called for each split, and again for train if the guess was wrong.
+        open_sink: called for each split, and again if the guess was wrong, or if images of more
+            than 8 bits a value turn out to use another range than that of 16 bits.
 
     Raises:
         SourceError: if an image is unreadable and may not be skipped, or a class of a split has no
@@ -217,17 +219,24 @@ def ingest(data: EncodedSet, options: ReadOptions, size: int, open_sink: OpenSin
         workers = options.workers or workers_for(total, encoded_bytes, usable_cores())
     names = sorted(data.splits, key=lambda name: name != "train")  # train decides the size
     read: dict[str, _Reading] = {}
+    sinks: dict[str, Sink] = {}
+    bits, peak, again = 16, 0, ""
     with DecodePool(workers) as pool:
-        for name in names:
-            split, sink = data.splits[name], open_sink(name, data.splits[name].count, size)
-            read[name] = _read_split(split, pool, size, sink, options, f"{data.verb} {name}")
+        while len(sinks) < len(names):
+            name = names[len(sinks)]
+            split = data.splits[name]
+            what = f"{data.verb} {name}{again if name in read else ''}"
+            sinks[name] = open_sink(name, split.count, size)
+            read[name] = _read_split(split, pool, (size, bits), sinks[name], options, what)
             median = choose_storage_size(read[name].shapes)
-            if name == names[0] and options.storage_size is None and median != size:
-                sink.discard()
-                size = median
-                sink = open_sink(name, split.count, size)
-                what = f"{data.verb} {name} again at {size} pixels"
-                read[name] = _read_split(split, pool, size, sink, options, what)
+            right = median if name == names[0] and options.storage_size is None else size
+            peak = max(peak, int(read[name].peaks.max()))
+            in_use = bits_in_use(peak) if peak else bits
+            if (right, in_use) != (size, bits):
+                for sink in sinks.values():
+                    sink.discard()
+                sinks.clear()
+                size, bits, again = right, in_use, f" again at {right} pixels"
     faults = tuple(
         f"{data.splits[name].name_of(row)!r} ({reason})"
         for name in data.splits
@@ -236,7 +245,8 @@ def ingest(data: EncodedSet, options: ReadOptions, size: int, open_sink: OpenSin
     check_faults(faults, options.skip_unreadable)
     for name in names:
         _check_classes(name, read[name], data.class_names)
-    return Ingested(size, _resize_notes(read, size, options), faults)
+    notes = (*_range_notes(read, bits), *_resize_notes(read, size, options))
+    return Ingested(size, notes, faults)
 
 
 def choose_storage_size(shapes: np.ndarray) -> int:
@@ -276,16 +286,24 @@ class _Reading:
     shapes: np.ndarray  # int64 [N, 2], height and width in the files; 0 where unreadable
     faults: dict[int, tuple[str, int]]  # row → what is wrong with it, and its label
     readable: np.ndarray  # int64 [C], readable images of each class
+    peaks: np.ndarray  # int64 [N], largest values in files of more than 8 bits; 0 for others
 
 
 def _read_split(
-    split: EncodedSplit, pool: DecodePool, size: int, sink: Sink, options: ReadOptions, what: str
+    split: EncodedSplit,
+    pool: DecodePool,
+    size_and_bits: tuple[int, int],
+    sink: Sink,
+    options: ReadOptions,
+    what: str,
 ) -> _Reading:
+    size, bits = size_and_bits
+    peaks: list[np.ndarray] = []
     shapes: list[np.ndarray] = []
     faults: dict[int, tuple[str, int]] = {}
     readable = np.zeros(0, dtype=np.int64)
     done = 0
-    for block in pool.blocks(split.chunks(), size, options.non_square):
+    for block in pool.blocks(split.chunks(), size, options.non_square, bits):
         faults |= {done + index: fault for index, fault in block.faults.items()}
         done += len(block.shapes)
         if done > split.count:
@@ -293,6 +311,7 @@ def _read_split(
         if len(block.labels) and block.labels.min() < 0:
             raise SourceError(f"{what}: every image must have a label. Received: one without")
         shapes.append(block.shapes)
+        peaks.append(block.peaks)
         counts = np.bincount(block.labels, minlength=len(readable))
         counts[: len(readable)] += readable
         readable = counts
@@ -304,7 +323,7 @@ def _read_split(
             f"{what}: the set says that it holds {split.count} images. "
             f"Received: {'more' if done > split.count else done}"
         )
-    return _Reading(np.concatenate(shapes), faults, readable)
+    return _Reading(np.concatenate(shapes), faults, readable, np.concatenate(peaks))
 
 
 def _check_classes(name: str, reading: _Reading, class_names: tuple[str, ...]) -> None:
@@ -314,6 +333,21 @@ def _check_classes(name: str, reading: _Reading, class_names: tuple[str, ...]) -
                 f"every class of the {name} split must keep at least one readable image. "
                 f"Received: none of class {class_names[label]!r}"
             )
+
+
+def _range_notes(read: Mapping[str, _Reading], bits: int) -> tuple[str, ...]:
+    """Say in which range images of more than 8 bits a value were read, if there are any."""
+    peaks = np.concatenate([reading.peaks for reading in read.values()])
+    deep = peaks[peaks > 0]
+    if not len(deep):
+        return ()
+    # Two bits of 8 are left of these.
+    dark = int(np.count_nonzero(deep < 1 << (bits - 6))) if bits > 8 else 0
+    return (
+        f"{len(deep)} of {len(peaks)} images hold more than 8 bits a value, up to {deep.max()}: "
+        f"read as {bits} bits, all alike"
+        + (f", so that {dark} with small values alone are nearly black" if dark else ""),
+    )
 
 
 def _resize_notes(read: Mapping[str, _Reading], size: int, options: ReadOptions) -> tuple[str, ...]:
