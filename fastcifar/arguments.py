@@ -69,8 +69,9 @@ class EvaluateFlags:
     With --data-path DIR: on all labelled images of a folder or CSV, whatever splits it has.
     """
 
-    checkpoint: Literal["last", "best"] = "last"
-    """The newest weights, or the best by validation accuracy."""
+    checkpoint: Literal["auto", "best", "last"] = "auto"
+    """The best weights by validation accuracy, or the newest; auto is the best where there is
+    validation. Default: as the run's --test-weights."""
     test_time_augmentation: Literal["none", "flip", "flip-shift"] = "none"
     """Average the logits of several views of each image. Default: as the run did at its end."""
     global_batch_size: int = 128
@@ -198,6 +199,7 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
     run_dir = local_path("RUN", run_dir)
     start = RunDir.open(run_dir).read_config()
     default = EvaluateFlags(
+        checkpoint=start.test_weights,
         test_time_augmentation=start.test_time_augmentation,
         global_batch_size=start.global_batch_size,
         data=_evaluated_data(start.data, asked.texts),

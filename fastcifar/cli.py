@@ -111,7 +111,8 @@ def _train(arguments: list[str]) -> int:
     rate = summary["images_per_s"]
     display.line(
         f"test accuracy {summary['test_accuracy']:.4f}  test loss {figure(summary['test_loss'])}  "
-        f"training {summary['train_s']:.1f} s"
+        f"{summary.get('test_weights', 'last')} weights, of epoch "
+        f"{summary.get('test_epoch', summary['epochs'])}  training {summary['train_s']:.1f} s"
         + (f"  {rate:,.0f} images/s" if rate else "")
         + f"  start-up {summary['startup_s']:.1f} s"
     )

@@ -6,6 +6,7 @@ the fields become the flags' help. No heavy import: `fastcifar --help` reads thi
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import typing
@@ -217,7 +218,8 @@ class ModelConfig:
     width: int = 64
     """Channels of the stem; 64 is the published network."""
     weights: str = "none"
-    """Start from imagenet, a .h5, .weights.h5 or .keras file, or another run's folder."""
+    """Start from imagenet, a .h5, .weights.h5 or .keras file, or another run's folder: RUN for its
+    best weights (its last where it had no validation), RUN:best or RUN:last."""
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
     """7x7 stride 2 with pooling (imagenet), or 3x3 stride 1 without (cifar); auto follows the
     weights (imagenet without any)."""
@@ -445,6 +447,9 @@ class RunConfig:
     """What a rollback multiplies the learning rate by."""
     max_rollbacks: int = 3
     """Rollbacks before a run that diverges stops."""
+    test_weights: Literal["auto", "best", "last"] = "auto"
+    """The weights whose test figures count: the best by validation accuracy, or the last; auto is
+    the best where there is validation."""
     test_time_augmentation: Literal["none", "flip", "flip-shift"] = "none"
     """Views of a test image whose logits are averaged at the end of the run; validation has one."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -482,3 +487,8 @@ class RunConfig:
     def epochs(self) -> int:
         """Epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
+
+    def phase_at(self, epoch: int) -> PhaseConfig:
+        """The phase that an epoch, counted from 1, is part of."""
+        ends = itertools.accumulate(phase.epochs for phase in self.phases)
+        return next(p for p, end in zip(self.phases, ends, strict=True) if epoch <= end)

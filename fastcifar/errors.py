@@ -38,6 +38,10 @@ class DeviceError(UserError):
     """A device layout that this machine does not have or that cannot work."""
 
 
+class DeviceMemoryError(UserError):
+    """What was asked for does not fit into the memory of a device."""
+
+
 class WorkerError(FastcifarError):
     """Another worker of the run has died, does not answer, or is at odds with this one."""
 

@@ -167,6 +167,16 @@ class RunDir:
         run.write_config(config)  # last: it is what makes the folder a run
         return run
 
+    def withdraw(self) -> None:
+        """Let a run that never came to a checkpoint be no run, so that the folder is free again.
+
+        Raises:
+            RunDirError: if the disk refuses.
+        """
+        with refusing_os_errors(self.path):
+            for path in (self.config_path, self.environment_path):
+                path.unlink(missing_ok=True)
+
     @classmethod
     def open(cls, path: str | Path) -> RunDir:
         """Open an existing run folder.

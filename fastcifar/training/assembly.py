@@ -128,17 +128,18 @@ def read_weights(config: ModelConfig) -> Pretrained | None:
     """
     if config.weights == "none":
         return None
-    folder = Path(local_path("weights", config.weights))
-    if config.weights == "imagenet" or not RunDir(folder).holds_run():
+    named = None if config.weights == "imagenet" else _named_run(config.weights)
+    if named is None:
         return pretrained.read(config.weights, depth=config.depth)
-    run = RunDir.open(folder)
+    run = RunDir.open(named[0])
     model = run.read_config().model
-    arrays, _ = checkpoints.load(Checkpoints(run.checkpoints_path).newest())
+    which, path = Checkpoints(run.checkpoints_path).chosen(named[1])
+    arrays, progress = checkpoints.load(path)
     summary = run.read_summary() or {}
     settled = _settle(model, None)
     return pretrained.from_arrays(
         arrays,
-        origin=config.weights,
+        origin=f"{path} ({which} weights, of epoch {progress.epoch})",
         meaning=Meaning(
             stem=settled.stem,
             stride_version=settled.stride_version,
@@ -150,6 +151,18 @@ def read_weights(config: ModelConfig) -> Pretrained | None:
         # Where averages were kept, it is them that the run was evaluated with.
         prefix=AVERAGES if any(name.startswith(AVERAGES) for name in arrays) else WEIGHTS,
     )
+
+
+def _named_run(weights: str) -> tuple[Path, str] | None:
+    """The run folder that `--weights` names, and which weights of it: RUN, RUN:best or RUN:last."""
+    folder, _, which = weights.rpartition(":")
+    for text, chosen in ((weights, "auto"), (folder, which)):
+        if not text or chosen not in ("auto", "best", "last"):
+            continue
+        path = Path(local_path("weights", text))
+        if RunDir(path).holds_run():
+            return path, chosen
+    return None
 
 
 def settle_model(
@@ -168,7 +181,9 @@ def settle_model(
         "normalise": choice.normalise,
     }
     settled = dataclasses.replace(config, **values)
-    return settled, choice.notes, choice.warnings
+    of_a_run = weights is not None and weights.origin != config.weights
+    notes = (f"taken from {weights.origin}",) if weights is not None and of_a_run else ()
+    return settled, notes + choice.notes, choice.warnings
 
 
 def _settle(config: ModelConfig, meaning: Meaning | None) -> Choice:

@@ -49,6 +49,11 @@ class Progress:
     rate_scale: float = 1.0
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that the last step was part of, from 1."""
+        return max(1, -(-self.step // max(1, self.steps_per_epoch)))
+
 
 class Checkpoints:
     """The checkpoints of one run: the newest few, and the best by validation accuracy.
@@ -123,6 +128,19 @@ class Checkpoints:
         if not paths:
             raise RunDirError(f"{self.folder} holds no checkpoint: the run ended before its first")
         return paths[-1]
+
+    def chosen(self, which: str) -> tuple[str, Path]:
+        """Return what `auto`, `best` or `last` stands for, and where it is.
+
+        Args:
+            which: `auto` is the best where there is one, and else the last.
+
+        Raises:
+            RunDirError: if there is no such checkpoint.
+        """
+        if which == "best" or (which == "auto" and self.best_path.exists()):
+            return "best", self.best()
+        return "last", self.newest()
 
     def newest_good(self) -> tuple[Path, dict[str, np.ndarray], Progress]:
         """Read the newest checkpoint in which all values are finite: (path, arrays, progress).

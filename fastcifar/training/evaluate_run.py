@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
@@ -21,6 +22,7 @@ from fastcifar.training.assembly import (
     per_replica_batch_size,
 )
 from fastcifar.training.checkpoints import Checkpoints
+from fastcifar.training.device_memory import refusing_exhaustion
 from fastcifar.training.progress import Display
 from fastcifar.training.state import AVERAGES, WEIGHTS, check_names
 
@@ -29,7 +31,7 @@ def evaluate_run(
     run_dir: str,
     config: RunConfig,
     *,
-    checkpoint: str = "last",
+    checkpoint: str = "auto",
     views: str = "none",
     whole: bool = False,
     display: Display | None = None,
@@ -41,7 +43,7 @@ def evaluate_run(
     Args:
         run_dir: the run folder.
         config: the run's configuration, possibly with another source.
-        checkpoint: `last`, or `best` by validation accuracy.
+        checkpoint: `best` by validation accuracy, `last`, or `auto`: the best where there is one.
         views: test-time augmentation, of `fastcifar.augment.test_time.VIEWS`.
         whole: evaluate all labelled images of the image folder that `config.data` names, whose
             classes may be some of the run's; they are the test split of the result.
@@ -54,8 +56,10 @@ def evaluate_run(
     display = display or Display(quiet=True)
     run = RunDir.open(run_dir)
     kept = Checkpoints(run.checkpoints_path)
-    path = kept.newest() if checkpoint == "last" else kept.best()
-    arrays, _ = checkpoints.load(path)
+    which, path = kept.chosen(checkpoint)
+    arrays, progress = checkpoints.load(path)
+    display.line(f"{which} weights, of epoch {progress.epoch} (step {progress.step}): {path}")
+    phase = config.phase_at(progress.epoch)  # whose image size they were validated at
     chosen = runtime.setup(config.runtime)
     per_replica_batch_size(config.global_batch_size, chosen.replicas)
     summary = run.read_summary()
@@ -90,8 +94,8 @@ def evaluate_run(
     made = transforms.make(
         config.data,
         config.model,
-        config.phases[-1],
-        train_size=config.phases[-1].image_size,
+        phase,
+        train_size=phase.image_size,
         num_classes=len(splits.class_names),
         seed=config.seed,
         dtype=chosen.compute_dtype,
@@ -105,8 +109,12 @@ def evaluate_run(
         views=views,
         hosted=chosen.hosted,
     )
-    with refusing_damage():
-        return evaluator(splits.test), splits
+    doing = f"evaluating {config.global_batch_size} images of {phase.image_size} px in a call"
+    with refusing_damage(), refusing_exhaustion(doing, "Lower --global-batch-size"):
+        evaluation = evaluator(splits.test)
+    if not math.isfinite(evaluation.loss):
+        display.line("warning: the test loss is not finite")
+    return evaluation, splits
 
 
 def _load_whole(

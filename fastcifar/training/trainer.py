@@ -7,7 +7,8 @@ import functools
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fastcifar import environment, runtime
+from fastcifar import runtime
 from fastcifar.augment import policies
 from fastcifar.config import RunConfig
 from fastcifar.data.records import refusing_damage
-from fastcifar.errors import ConfigError, DivergenceError
+from fastcifar.errors import ConfigError, DeviceMemoryError, DivergenceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.models.losses import describe_objective
 from fastcifar.rundir import RunDir
 from fastcifar.timing import Stopwatch
-from fastcifar.training import divergence, feature_cache
+from fastcifar.training import checkpoints, divergence, feature_cache
 from fastcifar.training.calls import Calls
 from fastcifar.training.checkpoints import Checkpoints, Progress
+from fastcifar.training.device_memory import refusing_exhaustion
 from fastcifar.training.event_log import EventLog
 from fastcifar.training.feature_cache import PhaseFeatures, open_cache
 from fastcifar.training.interrupts import Interrupted, Interrupts
@@ -34,8 +36,8 @@ from fastcifar.training.phase import Phase, build_step, open_batches, plan
 from fastcifar.training.preparation import Prepared, prepare
 from fastcifar.training.profiling import Profiler
 from fastcifar.training.progress import Display, epoch_line
-from fastcifar.training.state import weights_sha256
 from fastcifar.training.step import StepMetrics, TrainStep
+from fastcifar.training.summary import finite, parameters, ratio, summarise
 from fastcifar.training.workers import Workers
 
 # Test images kept with their predictions for the plot of samples.
@@ -70,18 +72,34 @@ def train(
             run = RunDir.open(run_dir)
             kept = Checkpoints(run.checkpoints_path)
             resumed = kept.newest_good() if kept.paths() else None
+            summary = run.read_summary()
+            if resumed is None:
+                display.line("no checkpoint was written yet: the run starts at its first step")
+            elif (
+                summary is not None
+                and resumed[2].step == config.epochs * resumed[2].steps_per_epoch
+            ):
+                display.line("the run is finished, and its test images are not evaluated again")
+                return summary
         elif chief:
             run.check_unused()
         feature_cache.check(config)
         if cluster is not None:
             display.log_to(run.worker_log_path(cluster.index))
-        prepared = prepare(config, display, fresh=resumed is None)
+        with _fitting(config, run):
+            prepared = prepare(config, display, fresh=resumed is None)
         config = prepared.config
         feature_cache.check_memory(prepared)
+        if config.test_weights == "best" and prepared.splits.validation is None:
+            raise ConfigError(
+                "test-weights best needs validation images: add --validation-fraction, or leave "
+                "--test-weights out"
+            )
         if chief and not resume:
             run = RunDir.create(run_dir, config, prepared.environment)
         workers = Workers(prepared.runtime.strategy, cluster)
-        with Interrupts() as interrupts, workers.watched(), refusing_damage():
+        fitting = _fitting(config, run, made=chief and not resume)
+        with Interrupts() as interrupts, fitting, workers.watched(), refusing_damage():
             training = Training(config, run, prepared, clock, display, interrupts, workers)
             if resumed is not None:
                 training.restore(*resumed)
@@ -91,6 +109,30 @@ def train(
             return training.run()
     finally:
         display.close()
+
+
+@contextmanager
+def _fitting(config: RunConfig, run: RunDir, *, made: bool = False) -> Iterator[None]:
+    """Say in one line what did not fit into a device; a folder made for it is then free again."""
+    sizes = {phase.image_size for phase in config.phases}
+    doing = f"training on {config.global_batch_size} images of {max(sizes)} px in a step"
+    less = (
+        "Lower --global-batch-size or --image-size, or compute a batch in parts by --accumulate "
+        f"(now {config.optimizer.accumulate})"
+    )
+    kept = Checkpoints(run.checkpoints_path)
+    try:
+        with refusing_exhaustion(doing, less):
+            yield
+    except DeviceMemoryError as error:
+        if kept.paths():
+            raise DeviceMemoryError(
+                f"{error}, in another --run-dir; the last checkpoint is intact, and --resume may "
+                "use more --devices or another --precision"
+            ) from error
+        if made:
+            run.withdraw()
+        raise
 
 
 class Training:
@@ -178,7 +220,7 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Run what is left of the phases, then evaluate on the test split."""
         self.display.line(
-            f"ResNet{self.config.model.depth}, {self._parameters():,} parameters; "
+            f"ResNet{self.config.model.depth}, {parameters(self.prepared.model):,} parameters; "
             f"{len(self.prepared.splits.train):,} training images, "
             f"{self.prepared.steps_per_epoch} steps an epoch; into {self.run_dir.path}"
         )
@@ -190,7 +232,7 @@ class Training:
                 self._run_phase(self._scaled(phase))
             except DivergenceError as error:
                 self._roll_back(error)
-        return self._finish(self._evaluator(self.phases[-1], self.config.test_time_augmentation))
+        return self._finish()
 
     def _scaled(self, phase: Phase) -> Phase:
         """The phase with its rates as rollbacks have left them."""
@@ -341,8 +383,8 @@ class Training:
             partial[name] = partial.get(name, 0.0) + value
         self.display.step(
             steps,
-            loss=_ratio(partial["loss"], partial["images"]) or 0.0,
-            accuracy=_ratio(partial["correct"], partial["images"]) or 0.0,
+            loss=ratio(partial["loss"], partial["images"]) or 0.0,
+            accuracy=ratio(partial["correct"], partial["images"]) or 0.0,
             images_per_s=images / seconds if seconds else 0.0,
         )
 
@@ -369,13 +411,13 @@ class Training:
                     label_smoothing=self.config.optimizer.label_smoothing,
                     mixed=policies.get(phase.config.augment).mixes,
                 ),
-                "loss": _ratio(partial["loss"], partial["images"]),
-                "accuracy": _ratio(partial["correct"], partial["images"]),
-                "validation_loss": _finite(validation.loss) if validation else None,
+                "loss": ratio(partial["loss"], partial["images"]),
+                "accuracy": ratio(partial["correct"], partial["images"]),
+                "validation_loss": finite(validation.loss) if validation else None,
                 "validation_accuracy": validation.accuracy if validation else None,
                 "learning_rate": float(phase.rates[progress.step - phase.first_step - 1]),
                 "rate_scale": progress.rate_scale,
-                "images_per_s": _ratio(partial["timed_images"], partial["train_s"]),
+                "images_per_s": ratio(partial["timed_images"], partial["train_s"]),
                 "train_s": partial["train_s"],
                 "paused_s": time.perf_counter() - began,
             }
@@ -418,54 +460,40 @@ class Training:
             signal_number,
         )
 
-    def _finish(self, evaluator: Evaluator) -> dict[str, Any]:
-        splits, progress, chosen = self.prepared.splits, self.progress, self.prepared.runtime
+    def _test(self) -> tuple[Evaluation, str, int]:
+        """Evaluate the test split with the weights asked for: (evaluation, which, epoch).
+
+        The one place where training reads the test split.
+        """
+        state, split, last = self.prepared.state, self.prepared.splits.test, self.config.epochs
+        epoch = last if self.config.test_weights == "last" else self.progress.best_epoch
+        which = "last" if epoch is None or self.config.test_weights == "last" else "best"
+        epoch = epoch or last
+        step = epoch * self.prepared.steps_per_epoch
+        phase = next(p for p in self.phases if step <= p.last_step)
+        evaluator = self._evaluator(phase, self.config.test_time_augmentation)
+        if epoch == last:
+            return evaluator(split), which, epoch
+        now = state.arrays()
+        state.restore(checkpoints.load(self.checkpoints.best())[0])
+        try:
+            return evaluator(split), which, epoch
+        finally:
+            state.restore(now)
+
+    def _finish(self) -> dict[str, Any]:
         with self.clock.account("paused"):
-            # The one place where training reads the test split.
-            test = evaluator(splits.test)
+            test, which, epoch = self._test()
             if not math.isfinite(test.loss):
                 self.warn("the test loss is not finite")
             if self.writes:
                 self._write_samples(test)
-        epochs, seconds = progress.epochs, self._seconds()
-        train_s = sum(entry["train_s"] for entry in epochs)
-        timed_images = sum((e["images_per_s"] or 0.0) * e["train_s"] for e in epochs)
-        summary = {
-            "recipe": self.config.recipe,
-            "test_accuracy": test.accuracy,
-            "test_loss": _finite(test.loss),
-            "test_time_augmentation": self.config.test_time_augmentation,
-            "validation_accuracy": epochs[-1]["validation_accuracy"],
-            "best_epoch": progress.best_epoch,
-            "train_accuracy": epochs[-1]["accuracy"],
-            "train_loss": epochs[-1]["loss"],
-            "objective": epochs[-1]["objective"],
-            "images_per_s": _ratio(timed_images, train_s),
-            "startup_s": seconds["startup"],
-            "features_s": seconds["features"],
-            "train_s": train_s,
-            "wall_s": sum(seconds.values()),
-            "epochs": len(epochs),
-            "steps": progress.step,
-            "skipped_steps": progress.skipped_steps,
-            "rollbacks": progress.rollbacks,
-            "loss_scale": float(self.prepared.state.loss_scale.numpy()),
-            "replicas": chosen.replicas,
-            "workers": 1 if chosen.cluster is None else len(chosen.cluster.addresses),
-            "precision": chosen.precision,
-            "xla": chosen.xla,
-            "parameters": self._parameters(),
-            "peak_host_bytes": environment.peak_host_bytes(),
-            "peak_device_bytes": runtime.peak_device_bytes(),
-            "warnings": progress.warnings,
-            "weights_sha256": weights_sha256(self.prepared.model),
-            "class_names": list(splits.class_names),
-            "confusion_matrix": test.confusion.tolist(),
-        }
-        if progress.skipped_steps:
+        summary = summarise(self.config, self.prepared, self.progress, self._seconds(), test)
+        summary |= {"test_weights": which, "test_epoch": epoch}
+        if self.progress.skipped_steps:
             self.display.line(
-                f"{progress.skipped_steps} of {progress.step} steps were left out by loss scaling; "
-                f"the scale is {summary['loss_scale']:g} at the end"
+                f"{self.progress.skipped_steps} of {self.progress.step} steps were left out by "
+                f"loss scaling; the scale is {summary['loss_scale']:g} at the end"
             )
         if self.writes:
             self.run_dir.write_summary(summary)
@@ -479,16 +507,3 @@ class Training:
             labels=split.labels[shown],
             predictions=test.predictions[shown],
         )
-
-    def _parameters(self) -> int:
-        """Trainable parameters."""
-        return sum(math.prod(v.shape) for v in self.prepared.model.trainable_variables)
-
-
-def _ratio(amount: float, seconds: float) -> float | None:
-    return amount / seconds if seconds else None
-
-
-def _finite(value: float) -> float | None:
-    """The value, or None where JSON has no form for it."""
-    return value if math.isfinite(value) else None

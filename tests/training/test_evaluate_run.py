@@ -28,7 +28,7 @@ def run(tmp_path_factory):
     return str(folder), train(small(phase={"epochs": 2}), str(folder))
 
 
-def test_last_weights_give_the_figures_of_the_summary(run):
+def test_its_weights_give_the_figures_of_the_summary(run):
     folder, summary = run
     evaluation, splits = evaluate_run(folder, RunDir(folder).read_config())
     assert evaluation.accuracy == summary["test_accuracy"]

@@ -112,14 +112,6 @@ def test_stopped_and_resumed_equals_never_stopped(finished, tmp_path, step, numb
         assert {k: mine[k] for k in same} == pytest.approx({k: whole[k] for k in same}, rel=1e-9)
 
 
-def test_resuming_a_finished_run_evaluates_again(finished, tmp_path):
-    run, summary = finished
-    again = train(small(), str(run.path), resume=True)
-    assert again["weights_sha256"] == summary["weights_sha256"]
-    assert again["test_accuracy"] == summary["test_accuracy"]
-    assert again["steps"] == summary["steps"]
-
-
 def averaged(**optimizer):
     """A run in two parts a batch whose weights are averaged."""
     base = small(phase={"epochs": 2})

@@ -44,7 +44,7 @@ def arrays(folder: str | Path) -> dict[str, np.ndarray]:
 
 
 def test_a_frozen_backbone_keeps_the_weights_of_the_other_run(first: str, tmp_path: Path) -> None:
-    config = from_weights(first, phase={"epochs": 1, "trainable": "head"})
+    config = from_weights(f"{first}:last", phase={"epochs": 1, "trainable": "head"})
     train(config, str(tmp_path / "run"))
     before, after = arrays(first), arrays(tmp_path / "run")
     for name, value in before.items():
