@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastcifar.data.sources.ingest import ReadOptions
+from fastcifar.data.sources.ingest import EncodedSet, ReadOptions
 from fastcifar.errors import SourceError
 from fastcifar.paths import local_path
 
@@ -53,19 +53,17 @@ def prepare(
             raise SourceError(
                 "prepare image_folder needs --data-path DIR. Received: no --data-path"
             )
-        from fastcifar.data.sources import delivery
         from fastcifar.data.sources.decode_pool import start_ahead
         from fastcifar.data.sources.image_folder import encoded_set
 
         start_ahead()  # while the files are listed
         data = encoded_set(Path(local_path("data-path", data_path)), options)
-        return [*data.notes, *delivery.prepare(data, options)]
+        return _prepare(data, options)
     if source == "kaggle":
-        from fastcifar.data.sources import delivery
         from fastcifar.data.sources.kaggle import encoded_set as kaggle_set
 
         data = kaggle_set(dataset, data_path, options)
-        return [*data.notes, *delivery.prepare(data, options)]
+        return _prepare(data, options)
     if source == "keras":
         from fastcifar.data.sources.keras_datasets import load_keras
 
@@ -78,7 +76,6 @@ def prepare(
 def _prepare_tfds(
     dataset: str, data_path: str | None, archive: str | None, trust: bool, options: ReadOptions
 ) -> list[str]:
-    from fastcifar.data.sources import delivery
     from fastcifar.data.sources.tfds import encoded_set
 
     done = []
@@ -89,4 +86,12 @@ def _prepare_tfds(
             dataset, archive, data_path=data_path, trust=trust, progress=options.progress
         )
     data = encoded_set(dataset, data_path, options)
-    return [*done, *data.notes, *delivery.prepare(data, options)]
+    return [*done, *_prepare(data, options)]
+
+
+def _prepare(data: EncodedSet, options: ReadOptions) -> list[str]:
+    from fastcifar.data import prepared
+    from fastcifar.data.sources import delivery
+
+    done = delivery.prepare(data, options)
+    return [*data.notes, *done, *delivery.notes_of(prepared.read(data.key.folder()))]

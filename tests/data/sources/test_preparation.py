@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fastcifar.cli import main
 from fastcifar.data.sources import load
+from fastcifar.data.sources.ingest import ReadOptions
 from fastcifar.data.sources.preparation import prepare
 from fastcifar.data.split import Split, Splits
 from fastcifar.errors import SourceError
@@ -28,6 +30,19 @@ def test_a_folder_is_prepared_and_then_used(
     splits = load("image_folder", data_path=str(real_images_dir), storage_size=16)
     assert type(splits.train).__name__ == "RecordSplit"
     assert splits.train.image_shape == (16, 16, 3)
+
+
+def test_what_became_of_images_is_said(tmp_path: Path, cache: Path) -> None:
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 4)).save(tmp_path / "set" / name)
+    (tmp_path / "set/b/2.png").write_bytes(b"")
+    options = ReadOptions(skip_unreadable=True)
+    for _ in range(2):
+        said = "\n".join(prepare("image_folder", data_path=str(tmp_path), options=options))
+        assert "the class folders are those in 'set'" in said
+        assert "3 of 3 images (4×6) were cropped" in said
+        assert "1 unreadable image skipped: 'set/b/2.png' (an empty file)" in said
 
 
 def test_an_archive_is_prepared_and_then_used(tmp_path: Path, cache: Path) -> None:
