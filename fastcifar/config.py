@@ -329,6 +329,8 @@ class RuntimeConfig:
     """What gradients are added up in across replicas; bfloat16 halves the traffic."""
     tf32: bool = True
     """Let GPUs of compute capability 8.0 or more multiply float32 as TF32."""
+    worker_timeout: float = 600.0
+    """Seconds that a worker waits at the start for the others of several."""
     intra_op_threads: int | None = None
     """Threads within one operation of the CPU. Default: one a core."""
     inter_op_threads: int | None = None
@@ -357,6 +359,7 @@ class RuntimeConfig:
             "a folder",
             repr(self.compile_cache),
         )
+        _require(self.worker_timeout > 0, "worker_timeout", "above 0", self.worker_timeout)
         if self.strategy == "multi_worker" and self.logical_devices > 1:
             raise ConfigError(
                 "strategy multi_worker uses the devices that a host has, so logical-devices must "

@@ -7,13 +7,16 @@ silently.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastcifar import environment, surroundings
+from fastcifar import environment, rendezvous, surroundings
 from fastcifar.cluster import Cluster, note_if_alone, read_cluster
 from fastcifar.config import RuntimeConfig, parse_bytes
 from fastcifar.errors import DeviceError
@@ -158,15 +161,22 @@ def find_cluster(config: RuntimeConfig) -> Cluster | None:
     return read_cluster(os.environ) if config.strategy == "multi_worker" else None
 
 
-def setup(config: RuntimeConfig) -> Runtime:
+def setup(config: RuntimeConfig, say: Callable[[str], None] | None = None) -> Runtime:
     """Set the devices up and choose strategy, precision and XLA.
+
+    Of several workers it waits for the others, at most `worker_timeout` seconds.
 
     Call it once per process, before anything else uses TensorFlow; again only with a layout that
     the devices already have.
 
+    Args:
+        config: what is asked for.
+        say: called with a line now and then while others are waited for; by default stderr has it.
+
     Raises:
         DeviceError: if the machine does not have the devices asked for, TensorFlow has already been
             started with others, or a worker of several has no place.
+        WorkerError: if another worker does not come.
     """
     prepare_environment(config)
     settle_keras()
@@ -197,6 +207,10 @@ def setup(config: RuntimeConfig) -> Runtime:
             "devices must be set up before TensorFlow is used in this process. "
             f"Received: {str(error).splitlines()[0]}"
         ) from error
+    if cluster is not None:
+        rendezvous.meet(
+            cluster, config.worker_timeout, say or (lambda line: print(line, file=sys.stderr))
+        )
     strategy, why = _make_strategy(config, cluster, gpus)
     replicas = strategy.num_replicas_in_sync
     hosted = range(replicas)
@@ -358,7 +372,26 @@ def _multi_worker(tf: Any, cluster: Cluster) -> Any:
         task_id=cluster.index,
         rpc_layer="grpc",
     )
-    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    with _ended_by_ctrl_c():
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end the process inside.
+
+    Where a worker is lost between `rendezvous` and here, TensorFlow waits for it in a call that
+    never comes back to Python, where a handler would run. SIGTERM has TensorFlow's own there.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # ignored, or not ours to set
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def peak_device_bytes() -> int | None:

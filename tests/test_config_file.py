@@ -46,6 +46,7 @@ NUMBERS = {
     "ema": st.floats(0, 1, exclude_min=True, exclude_max=True),
     "devices": st.integers(1, 64),
     "logical_devices": st.integers(1, 64),
+    "worker_timeout": st.floats(0, 1e300, exclude_min=True),
     "intra_op_threads": st.integers(1, 1000),
     "inter_op_threads": st.integers(1, 1000),
     "profile": st.integers(1, 1000),

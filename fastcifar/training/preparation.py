@@ -69,7 +69,7 @@ def prepare(config: RunConfig, display: Display, *, fresh: bool = True) -> Prepa
     Raises:
         UserError: for anything the configuration asks that this machine or data cannot do.
     """
-    chosen = runtime.setup(config.runtime)
+    chosen = runtime.setup(config.runtime, display.line)
     accumulate = config.optimizer.accumulate
     part = per_replica_batch_size(config.global_batch_size, chosen.replicas, accumulate)
     transforms.check_policies(config.phases, part)
