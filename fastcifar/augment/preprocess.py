@@ -56,6 +56,20 @@ def resize(
     return resampling.resize(images, image_size, method=method, dtype=tf.as_dtype(dtype))
 
 
+def scheme_of(scale: np.ndarray, offset: np.ndarray) -> str | None:
+    """Return the scheme that makes `scale * pixel + offset` of RGB pixels 0..255, or None.
+
+    Args:
+        scale, offset: float [3]. Values within 0.02 of a scheme's are its.
+    """
+    pixels = np.array([[0.0], [255.0]])
+    for name, (mean, deviation, swapped) in _SCHEMES.items():
+        theirs = (pixels - np.array(mean)) / np.array(deviation)
+        if not swapped and np.abs(pixels * scale + offset - theirs).max() <= 0.02:
+            return name
+    return None
+
+
 def normalise(images: Tensor, scheme: str) -> Tensor:
     """Shift and scale each channel, in float32, and return the dtype that came in.
 

@@ -22,6 +22,18 @@ _MD5 = {
     152: "ee4c566cf9a93f14d82f913c2dc6dd0c",
 }
 
+# The same with the head for ImageNet's classes.
+_MD5_WITH_HEAD = {
+    50: "2cb95161c43110f7111970584f804107",
+    101: "f1aeb4b969a6efcfb50fad2f0c20cfc5",
+    152: "100835be76be38e30d865e96f2aaae62",
+}
+
+
+def is_published(path: Path) -> bool:
+    """Whether a file is one of those that Keras Applications publishes, whatever its name."""
+    return _md5(path) in {*_MD5.values(), *_MD5_WITH_HEAD.values()}
+
 
 def find_file(depth: int) -> Path:
     """Return the file of a ResNet, from Keras' cache or downloaded into it.

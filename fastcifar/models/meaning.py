@@ -26,6 +26,7 @@ class Meaning:
             `same` (TensorFlow's: where the stride is 2, one more at the bottom and the right).
         batch_norm_epsilon: added to the variance.
         normalise: a scheme of `fastcifar.augment.preprocess`.
+        own_pixels: what layers of the network made of pixels, where no scheme does the same.
     """
 
     stem: str | None = None
@@ -33,10 +34,11 @@ class Meaning:
     padding: str | None = None
     batch_norm_epsilon: float | None = None
     normalise: str | None = None
+    own_pixels: str | None = None
 
 
-# Read from Keras' source: zeros are padded explicitly, 3 before conv1 and 1 before the pooling, and
-# `preprocess_input` of its ResNets is the mode "caffe".
+# The files that Keras publishes. From its source: zeros are padded explicitly, 3 before conv1 and 1
+# before the pooling, and `preprocess_input` of its ResNets is the mode "caffe".
 KERAS_APPLICATIONS = Meaning(
     stem="imagenet",
     stride_version="v1",
@@ -111,6 +113,15 @@ def settle(
             "stride 2"
         )
     warnings = []
+    if wanted["own_pixels"]:
+        own = f"a network whose layers turn pixels 0..255 into {wanted['own_pixels']}"
+        if asked["normalise"] is None:
+            raise ConfigError(
+                "weights must be of a network that sees pixels as one of --normalise unit, cifar, "
+                f"imagenet, caffe makes them. Received: those of {own}. Choose the nearest to "
+                "train them further on it"
+            )
+        warnings.append(f"normalise {asked['normalise']}: the weights are those of {own}")
     for name, value in asked.items():
         if None in (value, wanted[name]) or value == wanted[name]:
             continue
@@ -133,5 +144,8 @@ def settle(
     unsaid = [name for name in asked if asked[name] is None and wanted[name] is None]
     if meaning is not None and unsaid:
         taken = ", ".join(f"{name.replace('_', '-')} {values[name]}" for name in unsaid)
-        notes.append(f"the weights do not say what they were trained with; taken: {taken}")
+        said = f"the weights do not say what they were trained with; taken: {taken}"
+        if "normalise" in unsaid:
+            said += ". If they know other pixels, say --normalise unit, imagenet or caffe"
+        notes.append(said)
     return Choice(**values, notes=tuple(notes), warnings=tuple(warnings))

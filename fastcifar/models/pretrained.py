@@ -7,6 +7,7 @@ subtracts whatever constant is added. So a bias b is folded into that BatchNorm'
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ import keras
 import numpy as np
 
 from fastcifar.models import imagenet, weight_files
-from fastcifar.models.architecture import depth_of, is_backbone, meaning_of, stem_of
+from fastcifar.models.architecture import depth_of, is_backbone, meaning_of, old_name_of, stem_of
 from fastcifar.models.heads import is_head
-from fastcifar.models.meaning import Meaning
+from fastcifar.models.meaning import KERAS_APPLICATIONS, Meaning
 from fastcifar.models.weight_files import Layers, WeightsError
 from fastcifar.paths import local_path
 
@@ -65,7 +66,10 @@ def read(weights: str, *, depth: int = 50) -> Pretrained:
                 f"run. Received: {weights!r}, a folder without a run"
             )
     file = weight_files.read(path)
-    return Pretrained(weights, file.layers, meaning_of(file))
+    meaning = meaning_of(file)
+    if imagenet.is_published(path):
+        meaning = dataclasses.replace(meaning, normalise=KERAS_APPLICATIONS.normalise)
+    return Pretrained(weights, file.layers, meaning)
 
 
 def from_arrays(
@@ -121,6 +125,13 @@ def load_into(
         WeightsError: if the backbone differs, naming the first layers that do, or a weight is not
             finite. The network is then as it was.
     """
+    old_name = old_name_of(weights.layers)
+    if old_name is not None:
+        raise WeightsError(
+            f"weights must be those of this {model.name}. Received: {weights.origin!r} with layers "
+            f"such as {old_name!r}: that is the ResNet50 of Keras up to 2.2, another network (its "
+            "BatchNorms have the epsilon 1e-3). Take weights of a newer Keras, such as imagenet"
+        )
     stored = _fold_biases(weights.layers)
     notes = []
     targets = {

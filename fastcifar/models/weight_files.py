@@ -49,7 +49,8 @@ class WeightFile:
 
     Attributes:
         layers: arrays by layer and weight: kernel, bias, gamma, beta, moving_mean, moving_variance.
-        config: the network's configuration as Keras wrote it (.keras alone), or None.
+        config: the network's configuration as Keras wrote it (.keras, and .h5 of a whole network),
+            or None.
     """
 
     layers: Layers
@@ -68,13 +69,20 @@ def read(path: Path) -> WeightFile:
             magic = file.read(8)
         if magic == _HDF5:
             with h5py.File(path, "r") as opened:
-                return WeightFile(_layers(opened, path))
+                return WeightFile(_layers(opened, path), _listed_config(opened))
         if magic.startswith(_ZIP):
             return _read_archive(path)
     raise WeightsError(
         f"weights must be a .h5, .weights.h5 or .keras file. Received: {str(path)!r}, which is "
         f"{'empty' if not magic else 'none of these'}"
     )
+
+
+def _listed_config(file: h5py.File) -> dict[str, Any] | None:
+    """The configuration beside the weights of a whole network in the older format."""
+    text = file.attrs.get("model_config")
+    config = json.loads(text) if isinstance(text, str | bytes) else None
+    return config if isinstance(config, dict) else None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -11,13 +12,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fastcifar.augment.preprocess import normalise
+from fastcifar.errors import ConfigError
 from fastcifar.models import imagenet, pretrained
-from fastcifar.models.meaning import KERAS_APPLICATIONS, Meaning
+from fastcifar.models.meaning import KERAS_APPLICATIONS, Meaning, settle
 from fastcifar.models.resnet import build_resnet
 from fastcifar.models.weight_files import WeightsError
 from tests.models.keras_applications import random_resnet50, write_h5
 
 SIZE = 64
+# What layers tell of a network of Keras Applications; the pixels it knows they do not.
+KERAS_NETWORK = dataclasses.replace(KERAS_APPLICATIONS, normalise=None)
 RUN = Meaning("imagenet", "v1", "symmetric", 1e-3, "unit")
 
 
@@ -84,7 +89,7 @@ def test_outputs_equal_those_of_keras_applications(published: Published) -> None
     features = ours(published.images, training=False).numpy()
     assert 0.1 < np.abs(published.features).max() < 100
     np.testing.assert_allclose(features, published.features, rtol=1e-4, atol=1e-4)
-    assert weights.meaning == KERAS_APPLICATIONS
+    assert weights.meaning == KERAS_NETWORK
     # A batch's own statistics take no notice of the folded biases.
     in_training = [
         model.stateless_call(
@@ -115,7 +120,7 @@ def test_weights_h5_of_a_network_around_keras_applications(
     np.testing.assert_allclose(
         backbone(published.images, training=False), published.features, rtol=1e-4, atol=1e-4
     )
-    assert weights.meaning == KERAS_APPLICATIONS
+    assert weights.meaning == KERAS_NETWORK
 
 
 def test_the_cifar_stem_keeps_its_fresh_convolution(published: Published) -> None:
@@ -150,7 +155,93 @@ def test_imagenet_is_found_in_keras_cache(
     monkeypatch.setitem(imagenet._MD5, 50, imagenet._md5(published.path))
     weights = pretrained.read("imagenet", depth=50)
     assert weights.origin == "imagenet"
+    assert weights.meaning == KERAS_APPLICATIONS
+    # By its content, whatever it is called.
+    assert pretrained.read(str(published.path)).meaning == KERAS_APPLICATIONS
     assert weights.layers["conv1_conv"]["kernel"].shape == (7, 7, 3, 64)
+
+
+def preprocessed(*layers: keras.layers.Layer) -> keras.Model:
+    """A small network of ours behind layers of its own."""
+    inputs = x = keras.Input((16, 16, 3))
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, small()(x))
+
+
+CIFAR = {
+    "mean": [125.307, 122.961, 113.8575],
+    "variance": [62.985**2, 62.0925**2, 66.708**2],
+}
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "variance": [0.229**2, 0.224**2, 0.225**2]}
+BY_255 = ("Rescaling", {"scale": 1 / 255})
+
+
+@pytest.mark.parametrize(
+    ("layers", "scheme"),
+    [
+        ([], None),
+        ([BY_255], "unit"),
+        ([("RandomFlip", {}), ("Resizing", {"height": 16, "width": 16}), BY_255], "unit"),
+        ([("Normalization", CIFAR)], "cifar"),
+        ([BY_255, ("Normalization", IMAGENET)], "imagenet"),
+        ([("Normalization", IMAGENET)], "imagenet"),  # fed with 0..1
+        # Arithmetic that is not read here: they do not say.
+        ([BY_255, ("Activation", {"activation": "tanh"})], None),
+    ],
+)
+def test_layers_in_front_of_the_network_tell_its_pixels(
+    tmp_path: Path, layers: list, scheme: str | None
+) -> None:
+    made = [getattr(keras.layers, kind)(**arguments) for kind, arguments in layers]
+    preprocessed(*made).save(tmp_path / "own.keras")
+    weights = pretrained.read(str(tmp_path / "own.keras"))
+    assert weights.meaning.normalise == scheme
+    assert weights.meaning.own_pixels is None
+    if scheme is not None:
+        pixels = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)).astype(np.float32)
+        fed = pixels / 255 if layers == [("Normalization", IMAGENET)] else pixels
+        for layer in made:
+            fed = layer(fed, training=False) if layer.name.startswith("random") else layer(fed)
+        np.testing.assert_allclose(normalise(tf.constant(pixels), scheme), fed, atol=0.02)
+
+
+def test_adapted_statistics_are_read_from_the_weights(tmp_path: Path) -> None:
+    layer = keras.layers.Normalization()
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, (64, 8, 8, 3))
+    values = (values - values.mean((0, 1, 2))) / values.std((0, 1, 2))
+    layer.adapt(values * [62.985, 62.0925, 66.708] + [125.307, 122.961, 113.8575])
+    for name in ("own.keras", "own.h5"):
+        preprocessed(layer).save(tmp_path / name)
+        assert pretrained.read(str(tmp_path / name)).meaning.normalise == "cifar"
+
+
+def test_pixels_that_no_scheme_makes_are_refused_or_a_warning(tmp_path: Path) -> None:
+    preprocessed(keras.layers.Rescaling(1 / 127.5, offset=-1)).save(tmp_path / "own.keras")
+    meaning = pretrained.read(str(tmp_path / "own.keras")).meaning
+    with pytest.raises(
+        ConfigError, match=r"pixels 0\.\.255 into -1 to 1, -1 to 1, -1 to 1 in"
+    ) as refused:
+        settle(meaning)
+    assert "\n" not in str(refused.value)
+    (warning,) = settle(meaning, normalise="unit").warnings
+    assert warning.startswith(
+        "normalise unit: the weights are those of a network whose layers turn"
+    )
+
+
+def test_a_users_flag_is_no_fault_where_the_weights_do_not_say(published: Published) -> None:
+    meaning = pretrained.read(str(published.path)).meaning
+    assert settle(meaning, normalise="unit").warnings == ()
+    (note,) = settle(meaning).notes
+    assert note.startswith("the weights do not say what they were trained with; taken: normalise")
+    assert note.endswith("say --normalise unit, imagenet or caffe")
+
+
+def test_layer_names_of_old_keras_are_named_as_such() -> None:
+    weights = pretrained.Pretrained("old.h5", {"bn2a_branch2a": {}, "conv1": {}}, Meaning())
+    refused(small(), weights, "'bn2a_branch2a': that is the ResNet50 of Keras up to 2.2")
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
