@@ -68,6 +68,7 @@ class Block:
         shapes: int64 [n, 2], n >= m: height and width of all in the files; 0 where unreadable.
         faults: what is wrong with the unreadable ones, by index in `shapes`, and their labels.
         peaks: int64 [n], the largest value in files of more than 8 bits a value; 0 for others.
+        turned: how many are to be shown turned or mirrored, by their EXIF.
     """
 
     images: np.ndarray
@@ -75,6 +76,7 @@ class Block:
     shapes: np.ndarray
     faults: dict[int, tuple[str, int]]
     peaks: np.ndarray
+    turned: int
 
 
 class DecodePool:
@@ -197,6 +199,7 @@ def _decode_block(task: tuple[Chunk, int, NonSquare, int]) -> Block:
     images = np.empty((len(items), size, size, 3), np.uint8)
     shapes = np.zeros((len(items), 2), np.int64)
     peaks = np.zeros(len(items), np.int64)
+    turned = 0
     faults: dict[int, tuple[str, int]] = {}
     readable = np.ones(len(items), dtype=bool)
     for index, item in enumerate(items):
@@ -205,13 +208,14 @@ def _decode_block(task: tuple[Chunk, int, NonSquare, int]) -> Block:
                 images[index], shapes[index] = fit(item, size, non_square), item.shape[:2]
             else:
                 decoded = decode(_read(item), size, non_square, bits)
-                images[index], shapes[index], peaks[index] = decoded
+                images[index], shapes[index], peaks[index] = decoded[:3]
+                turned += decoded.turned
         except UnreadableImage as error:
             faults[index] = (str(error), int(labels[index]))
             readable[index] = False
     if faults:
         images, labels = images[readable], labels[readable]
-    return Block(images, labels, shapes, faults, peaks)
+    return Block(images, labels, shapes, faults, peaks, turned)
 
 
 def _read(item: bytes | str) -> bytes:

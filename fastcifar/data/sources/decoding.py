@@ -12,7 +12,7 @@ images of CIFAR's size it is as fast as TensorFlow's decoders, and it knows what
   to their longer one.
 - Other sizes than the storage size are resized, bilinear with antialias.
 - Of an animation the first frame counts, of a TIFF the first page. EXIF orientation is not applied,
-  as in TFDS and Keras.
+  as in TFDS and Keras; only Pillow applies that of TIFF.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fastcifar.data.sources.deep_values import (
     UnknownRange,
@@ -59,11 +59,13 @@ class Decoded(NamedTuple):
         pixels: uint8 [size, size, 3] RGB (or [height, width, 3]).
         shape: the file's own (height, width).
         peak: the largest value in a file of more than 8 bits a value; 0 for others.
+        turned: whether its EXIF says that it is to be shown turned or mirrored.
     """
 
     pixels: np.ndarray
     shape: tuple[int, int]
     peak: int
+    turned: bool
 
 
 def decode(
@@ -107,6 +109,7 @@ def _decode(encoded: bytes, size: int | None, non_square: NonSquare, bits: int |
                     low.load()
                     image = opened.enter_context(_open(encoded))
                 image.load()
+                turned = _is_turned(image)
                 values = values_of(image, low)
             peak = 0
             if values is not None:
@@ -114,13 +117,22 @@ def _decode(encoded: bytes, size: int | None, non_square: NonSquare, bits: int |
                 clear = image.info.get("transparency")
                 image = to_8_bits(values, bits or bits_in_use(peak), clear)
             pixels = np.asarray(_square(_to_rgb(image), size, non_square))
-            return Decoded(pixels, (height, width), peak)
+            return Decoded(pixels, (height, width), peak, turned)
         except UnknownRange as error:
             raise UnreadableImage(str(error)) from error
         except (MemoryError, UnreadableImage):
             raise
         except Exception as error:  # on damaged bytes Pillow's plugins raise nearly anything
             raise UnreadableImage("truncated or damaged") from error
+
+
+def _is_turned(image: Image.Image) -> bool:
+    if "exif" not in image.info:
+        return False
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except Exception:  # damaged metadata, which say nothing
+        return False
 
 
 def _without_odd_metadata(read: Callable[[bytes], _T], encoded: bytes) -> _T:

@@ -245,7 +245,7 @@ def ingest(data: EncodedSet, options: ReadOptions, size: int, open_sink: OpenSin
     check_faults(faults, options.skip_unreadable)
     for name in names:
         _check_classes(name, read[name], data.class_names)
-    notes = (*_range_notes(read, bits), *_resize_notes(read, size, options))
+    notes = (*_range_notes(read, bits), *_turn_notes(read), *_resize_notes(read, size, options))
     return Ingested(size, notes, faults)
 
 
@@ -287,6 +287,7 @@ class _Reading:
     faults: dict[int, tuple[str, int]]  # row → what is wrong with it, and its label
     readable: np.ndarray  # int64 [C], readable images of each class
     peaks: np.ndarray  # int64 [N], largest values in files of more than 8 bits; 0 for others
+    turned: int  # images to be shown turned or mirrored, by their EXIF
 
 
 def _read_split(
@@ -299,6 +300,7 @@ def _read_split(
 ) -> _Reading:
     size, bits = size_and_bits
     peaks: list[np.ndarray] = []
+    turned = 0
     shapes: list[np.ndarray] = []
     faults: dict[int, tuple[str, int]] = {}
     readable = np.zeros(0, dtype=np.int64)
@@ -312,6 +314,7 @@ def _read_split(
             raise SourceError(f"{what}: every image must have a label. Received: one without")
         shapes.append(block.shapes)
         peaks.append(block.peaks)
+        turned += block.turned
         counts = np.bincount(block.labels, minlength=len(readable))
         counts[: len(readable)] += readable
         readable = counts
@@ -323,7 +326,7 @@ def _read_split(
             f"{what}: the set says that it holds {split.count} images. "
             f"Received: {'more' if done > split.count else done}"
         )
-    return _Reading(np.concatenate(shapes), faults, readable, np.concatenate(peaks))
+    return _Reading(np.concatenate(shapes), faults, readable, np.concatenate(peaks), turned)
 
 
 def _check_classes(name: str, reading: _Reading, class_names: tuple[str, ...]) -> None:
@@ -347,6 +350,20 @@ def _range_notes(read: Mapping[str, _Reading], bits: int) -> tuple[str, ...]:
         f"{len(deep)} of {len(peaks)} images hold more than 8 bits a value, up to {deep.max()}: "
         f"read as {bits} bits, all alike"
         + (f", so that {dark} with small values alone are nearly black" if dark else ""),
+    )
+
+
+def _turn_notes(read: Mapping[str, _Reading]) -> tuple[str, ...]:
+    """Say how many images lie otherwise than a viewer shows them, if there are any."""
+    turned = sum(reading.turned for reading in read.values())
+    total = sum(len(reading.shapes) for reading in read.values())
+    return (
+        (
+            f"{turned} of {total} images are shown turned or mirrored by viewers, by their EXIF "
+            "orientation; they are read as they are stored",
+        )
+        if turned
+        else ()
     )
 
 

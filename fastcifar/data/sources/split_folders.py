@@ -142,7 +142,7 @@ def _choose(
         if len(same) > 1:
             raise SourceError(
                 f"one folder must be the {split} split. Received: {_listed(same)} in {where}, "
-                "which mean the same: join them, or rename what is none"
+                "which mean the same: join them, or rename the one that is another split or none"
             )
     if others:
         first = min(named, key=lambda name: (name not in labelled, SPLITS.index(named[name])))
@@ -179,12 +179,12 @@ def _is_labelled(folder: Folder, split: str) -> bool:
 
 def _wrapped(folder: Folder, notes: list[str]) -> Folder | None:
     """Return the one folder inside that is to be looked through to, if there is one."""
-    holding = folder.holding()
+    holding = [f for f in folder.holding() if not _TO_PREDICT.fullmatch(_letters(f.name))]
     if len(holding) != 1 or holding[0].images:
         return None
     others = [each.name for each in folder.folders if each is not holding[0]]
     if others:
-        notes.append(f"folders ignored, without images: {_listed(others)}")
+        notes.append(f"folders ignored, without labelled images: {_listed(others)}")
     if folder.images:
         count = len(folder.images)
         files = "1 file" if count == 1 else f"{count} files"

@@ -170,6 +170,20 @@ def test_the_default_size_is_bounded_and_the_chosen_one_is_kept(tmp_path: Path) 
     assert "4 of 4 images (260×300)" in chosen.notes[0]
 
 
+@pytest.mark.parametrize("form", ["jpg", "png", "webp"])
+def test_images_that_viewers_turn_are_counted_not_turned(folder: Path, form: str) -> None:
+    image = Image.new("RGB", (4, 4), "black")
+    image.paste("white", (0, 0, 4, 2))
+    exif = Image.Exif()
+    for name, orientation in (("plain", 1), ("turned", 6), ("mirrored", 2)):
+        exif[0x0112] = orientation
+        image.save(folder / f"train/cat/{name}.{form}", exif=exif)
+    splits = load_image_folder(str(folder))
+    assert splits.notes[0].startswith("2 of 13 images are shown turned or mirrored by viewers")
+    added = splits.train.images[3:6].astype(int)
+    assert np.abs(added - np.asarray(image)).max() < 30  # JPEG and WebP round
+
+
 def test_progress_counts_every_file(folder: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     load_image_folder(str(folder), ReadOptions(progress=lambda *report: seen.append(report)))

@@ -107,6 +107,7 @@ CAT_DOG = {"cat": 1, "dog": 1}
         ),
         (["train/images/{cat,dog}/1.png", "test/{cat,dog}/1.png"], ["train", "test"]),
         (["images/{cat,dog}/1.png"], ["train"]),
+        (["labelled/{cat,dog}/1.png", "unlabelled/1.png"], ["train"]),
         (["train/train/{cat,dog}/1.png", "train/test/{cat,dog}/1.png"], ["train", "test"]),
         (["a/b/c/{cat,dog}/1.png"], ["train"]),
         (["Images/{cat,dog}/1.png", "Annotation/{cat,dog}/1.xml"], ["train"]),
@@ -140,7 +141,7 @@ def test_splits_are_found_where_people_put_them(
         (
             ["Images/{cat,dog}/1.png", "Annotation/1.xml"],
             [
-                "folders ignored, without images: 'Annotation'",
+                "folders ignored, without labelled images: 'Annotation'",
                 "class folders are those in 'Images'",
             ],
         ),
