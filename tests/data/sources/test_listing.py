@@ -47,7 +47,8 @@ def test_classes_may_be_nested(tmp_path: Path) -> None:
 def test_stamps_tell_size_and_time(folder: Path) -> None:
     (first, *_) = list_folders(folder).splits["train"].files
     status = (folder / "train/cat/0.png").stat()
-    assert first == ("train/cat/0.png", status.st_size, status.st_mtime_ns)
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    assert first == ("train/cat/0.png", status.st_size, *times)
 
 
 @pytest.mark.parametrize("name", ["a.BMP", "a.gif", "a.webp", "a.tif", "a.TIFF", "a.jpeg"])
