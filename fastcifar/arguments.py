@@ -103,6 +103,15 @@ class PrepareFlags:
     workers: int | None = None
     """Processes that decode. Default: as many as there are cores, if that pays."""
 
+    def data(self, source: Any) -> DataConfig:
+        """Return the part of a run's configuration that says the same.
+
+        Raises:
+            ConfigError: if the source does not take these.
+        """
+        names = ("dataset", "data_path", "storage_size", "non_square", "skip_unreadable")
+        return DataConfig(source=source, **{name: getattr(self, name) for name in names})
+
 
 @dataclass(frozen=True)
 class TrainOrder:
@@ -114,23 +123,28 @@ class TrainOrder:
         resume: go on with the run that is there.
         names_folder: whether the user named the folder; one that was not named gives way to a run
             that has it already.
+        typed: the fields of the configuration that flags were given for.
+        notes: what the user should know of flags that are no fields.
     """
 
     config: RunConfig
     run_dir: str
     resume: bool
     names_folder: bool
+    typed: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EvaluateOrder:
-    """What `fastcifar evaluate` was asked for."""
+    """What `fastcifar evaluate` was asked for; `typed` are the fields that flags were given for."""
 
     config: RunConfig
     run_dir: str
     checkpoint: str
     views: str
     whole: bool = False  # all labelled images of an image folder, not a test split
+    typed: frozenset[str] = frozenset()
 
 
 def parse_train(arguments: Sequence[str]) -> TrainOrder:
@@ -159,7 +173,7 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
                 f"run folder {run_dir} holds a run of {start.recipe}. Received: {recipe!r}"
             )
     elif config_path is not None:
-        start = config_file.read(config_path, None if recipe is None else recipes.get(recipe))
+        start = _read_config(config_path, recipe)
     elif recipe is not None:
         start = recipes.get(recipe)
     else:
@@ -167,10 +181,17 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
             f"train needs a recipe: {', '.join(recipes.names())}. `fastcifar recipes` describes "
             "them; `train --config FILE` reads a configuration instead"
         )
-    given = _parse(TrainFlags(run=start), "train RECIPE", asked)
+    base = start if resume else _of_another_source(start, asked)
+    given = _parse(TrainFlags(run=base), "train RECIPE", asked)
     config = dataclasses.replace(given.run, phases=_override(start.phases, given.phases))
+    notes: tuple[str, ...] = ()
     if given.scale_learning_rate:
         config = recipes.scale_learning_rate(config, start.global_batch_size)
+        if config.global_batch_size == start.global_batch_size:
+            notes = (
+                "--scale-learning-rate has no effect: the rates are meant for a global batch of "
+                f"{start.global_batch_size} images, which is what they get",
+            )
     if resume:
         _check_unchanged(start, config)
     if config.runtime.strategy == "multi_worker" and given.run_dir is None:
@@ -179,7 +200,33 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
             "same on each"
         )
     run_dir = given.run_dir or str(rundir.default_path(config.recipe))
-    return TrainOrder(config, run_dir, resume, names_folder=given.run_dir is not None)
+    return TrainOrder(config, run_dir, resume, given.run_dir is not None, asked.fields(), notes)
+
+
+def _read_config(path: str, recipe: str | None) -> RunConfig:
+    """Read a configuration, over a recipe if one is named and the file leaves something of it."""
+    if recipe is None:
+        return config_file.read(path)
+    laid_over = config_file.read(path, recipes.get(recipe))
+    alone = None
+    with contextlib.suppress(ConfigError):  # what is no configuration without a recipe
+        alone = config_file.read(path)
+    if alone == laid_over:
+        raise ConfigError(
+            f"config file {path} holds a whole configuration, which would leave nothing of the "
+            f"recipe: leave one of them out. Received: {recipe!r}"
+        )
+    return laid_over
+
+
+def _of_another_source(start: RunConfig, asked: _Given) -> RunConfig:
+    """Leave the path and the name of the old source's images behind where another one is given."""
+    source = asked.texts.get("source", start.data.source)
+    if source == start.data.source:
+        return start
+    path = asked.texts.get("data-path")
+    left: dict[str, Any] = {"dataset": DataConfig.dataset, "data_path": path, "source": source}
+    return dataclasses.replace(start, data=dataclasses.replace(start.data, **left))
 
 
 def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
@@ -202,7 +249,7 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
         checkpoint=start.test_weights,
         test_time_augmentation=start.test_time_augmentation,
         global_batch_size=start.global_batch_size,
-        data=_evaluated_data(start.data, asked.texts),
+        data=_evaluated_data(_of_another_source(start, asked).data, asked.texts),
     )
     given = _parse(default, "evaluate RUN", asked)
     named = "data-path" in asked.texts
@@ -218,6 +265,7 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
         given.checkpoint,
         given.test_time_augmentation,
         whole=named and given.data.source == "image_folder",
+        typed=asked.fields(),
     )
 
 
@@ -316,6 +364,12 @@ class _Given(NamedTuple):
     positional: str | None
     texts: dict[str, str]
     switches: dict[str, bool]
+
+    def fields(self) -> frozenset[str]:
+        """The fields that flags were given for."""
+        names = {name.replace("-", "_") for name in (*self.texts, *self.switches)}
+        growing = ":" in self.texts.get("image-size", "")
+        return frozenset(names | ({"start_image_size"} if growing else set()))
 
 
 def _take_apart(arguments: Sequence[str], cls: type, rule: str) -> _Given:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastcifar import __version__
 from fastcifar.errors import ConfigError, FastcifarError, nearest, one_line
@@ -89,12 +90,14 @@ def _train(arguments: list[str]) -> int:
     from contextlib import nullcontext
 
     from fastcifar import arguments as flags
-    from fastcifar import rundir, runtime
+    from fastcifar import no_effect, rundir, runtime
     from fastcifar.augment import policies
 
     order = flags.parse_train(arguments)
+    # A mistake here should not wait for TensorFlow.
+    no_effect.refuse(order.config.data, no_effect.given_fields(order.config, order.typed))
     for phase in order.config.phases:
-        policies.get(phase.augment)  # a mistake here should not wait for TensorFlow
+        policies.get(phase.augment)
     cluster = runtime.find_cluster(order.config.runtime)
     runtime.prepare_environment(order.config.runtime)
     _start_tensorflow()
@@ -104,7 +107,14 @@ def _train(arguments: list[str]) -> int:
 
     display = Display()
     with nullcontext(order.run_dir) if order.names_folder else rundir.claimed(order.run_dir) as run:
-        summary = train(order.config, str(run), resume=order.resume, display=display)
+        summary = train(
+            order.config,
+            str(run),
+            resume=order.resume,
+            display=display,
+            typed=order.typed,
+            notes_on_flags=order.notes,
+        )
     chief = cluster is None or cluster.index == 0
     if chief:
         write_plots(run)
@@ -123,15 +133,17 @@ def _train(arguments: list[str]) -> int:
 
 def _evaluate(arguments: list[str]) -> int:
     from fastcifar import arguments as flags
-    from fastcifar import runtime
+    from fastcifar import no_effect, runtime
 
     order = flags.parse_evaluate(arguments)
+    no_effect.refuse(order.config.data, order.typed)
     runtime.prepare_environment(order.config.runtime)
     _start_tensorflow()
     from fastcifar.training.evaluate_run import evaluate_run
     from fastcifar.training.progress import Display
 
     display = Display()
+    _show_notes(display, no_effect.of_evaluation(order.config.data, order.typed))
     evaluation, splits = evaluate_run(
         order.run_dir,
         order.config,
@@ -194,14 +206,18 @@ def _recipes(arguments: list[str]) -> int:
 
 def _prepare(arguments: list[str]) -> int:
     from fastcifar import arguments as flags
+    from fastcifar import no_effect
 
     source, given = flags.parse_prepare(arguments)
+    data, typed = given.data(source), no_effect.differing(given, flags.PrepareFlags())
+    no_effect.refuse(data, typed)
     _start_tensorflow()
     from fastcifar.data.sources.ingest import ReadOptions
     from fastcifar.data.sources.preparation import prepare
     from fastcifar.training.progress import Display
 
     display = Display()
+    _show_notes(display, no_effect.of_preparing(data, typed, given))
     try:
         options = ReadOptions(
             storage_size=given.storage_size,
@@ -227,13 +243,17 @@ def _prepare(arguments: list[str]) -> int:
 
 def _augment(arguments: list[str]) -> int:
     from fastcifar import arguments as flags
+    from fastcifar import no_effect
     from fastcifar.augment import policies
+    from fastcifar.config import DataConfig
 
     if not arguments:
         for policy in policies.POLICIES.values():
             print(policy.describe())
         return 0
     name, given = flags.parse_augment(arguments)
+    typed = no_effect.differing(given.data, DataConfig())
+    no_effect.refuse(given.data, typed)
     policy = policies.get(name)
     _start_tensorflow()
     import numpy as np
@@ -245,6 +265,7 @@ def _augment(arguments: list[str]) -> int:
     from fastcifar.training.progress import Display
 
     display = Display()
+    _show_notes(display, no_effect.of_drawing(given.data, typed))
     split = load_splits(given.data, seed=given.seed, progress=display.count).train
     # Evenly spread, because folders and prepared sets may be sorted by class.
     chosen = np.linspace(0, len(split) - 1, given.images).astype(np.int64)
@@ -264,6 +285,11 @@ def _augment(arguments: list[str]) -> int:
         display.line(line)
     display.line(f"{given.images} images, {given.draws} draws each: {given.out}")
     return 0
+
+
+def _show_notes(display: Any, notes: Sequence[str]) -> None:
+    for note in notes:
+        display.line(f"note: {note}")
 
 
 def _bench(arguments: list[str]) -> int:

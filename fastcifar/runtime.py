@@ -235,8 +235,6 @@ def setup(config: RuntimeConfig, say: Callable[[str], None] | None = None) -> Ru
     alone = None if cluster is not None else note_if_alone(os.environ, config.strategy)
     warning = None if gpus else _unused_gpu(tf)
     notes += [note for note in (alone, warning) if note is not None]
-    if config.compile_cache is not None and not xla:
-        notes.append("compile-cache: unused, because XLA is off")
     return Runtime(
         strategy=strategy,
         replicas=replicas,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -141,6 +142,7 @@ class Splits:
         test: what to report the final accuracy on.
         validation: None where the source has none and none has been held out (yet).
         notes: what the user should know about how the splits came to be, one line each.
+        held_out: those of the splits that were held out of train: how many images of how many.
 
     Raises:
         SourceError: if the splits differ in their classes or in the size of their images.
@@ -150,6 +152,7 @@ class Splits:
     test: Examples
     validation: Examples | None = None
     notes: tuple[str, ...] = ()
+    held_out: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, split in (("test", self.test), ("validation", self.validation)):
@@ -178,4 +181,9 @@ class Splits:
     def in_memory(self) -> Splits:
         """Return the same splits with their images in memory."""
         validation = None if self.validation is None else self.validation.in_memory()
-        return Splits(self.train.in_memory(), self.test.in_memory(), validation, self.notes)
+        return dataclasses.replace(
+            self,
+            train=self.train.in_memory(),
+            test=self.test.in_memory(),
+            validation=validation,
+        )

@@ -60,15 +60,18 @@ def load_splits(
         synthetic_size=data.synthetic_size,
         progress=progress,
     )
-    train, test, validation, notes = loaded.train, loaded.test, loaded.validation, loaded.notes
+    train, test, validation = loaded.train, loaded.test, loaded.validation
+    notes, held_out = loaded.notes, dict(loaded.held_out)
     del loaded  # each step below copies, and what it copied from must be free to go
     if data.limit_train is not None:
         train = splitting.limit(train, data.limit_train, seed)
     if data.limit_test is not None:
         test = splitting.limit(test, data.limit_test, splitting.FIXED_SEED)
     if validation is None and data.validation_fraction:
+        whole = len(train)
         train, validation = splitting.hold_out(train, data.validation_fraction)
-    splits = Splits(train=train, test=test, validation=validation, notes=notes)
+        held_out["validation"] = len(validation), whole
+    splits = Splits(train, test, validation, notes, held_out)
     return splits.in_memory() if _fit(splits, budget, data) else splits
 
 

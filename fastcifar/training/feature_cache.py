@@ -116,9 +116,6 @@ def open_cache(config: RunConfig, prepared: Prepared, display: Display) -> Featu
     """Return the feature cache of a run; None if no phase of it trains on features."""
     if any(trains_on_features(config.data, phase) for phase in config.phases):
         return FeatureCache(config, prepared, display)
-    asked = config.data.feature_cache
-    if asked != "off":
-        display.line(f"feature-cache {asked}: unused, because no phase trains the head alone")
     return None
 
 

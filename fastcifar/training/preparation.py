@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from fastcifar import environment, runtime
+from fastcifar import environment, no_effect, runtime
 from fastcifar.config import RunConfig
 from fastcifar.data import ordering
+from fastcifar.data.records import RecordSplit
 from fastcifar.data.split import Splits
 from fastcifar.errors import ConfigError
 from fastcifar.models.pretrained import STEM_CONV, load_into
 from fastcifar.models.subsets import select
+from fastcifar.no_effect_rules import Situation
 from fastcifar.runtime import Runtime
 from fastcifar.training import transforms
 from fastcifar.training.assembly import (
@@ -38,6 +40,7 @@ class Prepared:
     Attributes:
         config: with everything settled that was left to weights, so that it says what is computed.
         warnings: what the run's summary should tell.
+        notes: what else the user should know: of the images, and of settings without effect.
         runtime: devices and what was chosen for them.
         environment: see `fastcifar.environment.fingerprint`.
         splits: the images.
@@ -48,6 +51,7 @@ class Prepared:
 
     config: RunConfig
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     runtime: Runtime
     environment: dict[str, Any]
     splits: Splits
@@ -58,17 +62,28 @@ class Prepared:
     say: Callable[[str], None] | None = None
 
 
-def prepare(config: RunConfig, display: Display, *, fresh: bool = True) -> Prepared:
+def prepare(
+    config: RunConfig,
+    display: Display,
+    *,
+    fresh: bool = True,
+    typed: Collection[str] = (),
+    notes_on_flags: Sequence[str] = (),
+) -> Prepared:
     """Set up devices, data and network; what can fail for the user's reasons fails here.
 
     Args:
         config: of the run.
         display: where what was chosen is shown.
         fresh: read the weights to start from; not needed where a checkpoint will replace them.
+        typed: the fields that were given by flags, even if with the recipe's values.
+        notes_on_flags: what the user should know of flags that are no fields.
 
     Raises:
         UserError: for anything the configuration asks that this machine or data cannot do.
     """
+    given = no_effect.given_fields(config, typed)
+    no_effect.refuse(config.data, given)
     chosen = runtime.setup(config.runtime, display.line)
     accumulate = config.optimizer.accumulate
     part = per_replica_batch_size(config.global_batch_size, chosen.replicas, accumulate)
@@ -81,7 +96,7 @@ def prepare(config: RunConfig, display: Display, *, fresh: bool = True) -> Prepa
     config = dataclasses.replace(config, model=model_config)
     splits = load_splits(config.data, seed=config.seed, progress=display.count)
     for note in splits.notes:
-        display.line(note)
+        display.line(f"note: {note}")
     steps = ordering.steps_per_epoch(len(splits.train), config.global_batch_size)
     if not steps:
         raise ConfigError(
@@ -105,9 +120,23 @@ def prepare(config: RunConfig, display: Display, *, fresh: bool = True) -> Prepa
         )
     for note in notes:
         display.line(f"weights {config.model.weights}: {note}")
+    situation = Situation(
+        config,
+        replicas=chosen.replicas,
+        on_gpu=bool(chosen.gpus),
+        xla=chosen.xla,
+        side=splits.train.image_shape[0],
+        on_disk=isinstance(splits.train, RecordSplit),
+        brings_validation=splits.validation is not None and "validation" not in splits.held_out,
+        steps_per_epoch=steps,
+    )
+    without_effect = (*notes_on_flags, *no_effect.of_training(situation, given))
+    for note in without_effect:
+        display.line(f"note: {note}")
     return Prepared(
         config=config,
         warnings=warnings,
+        notes=(*splits.notes, *without_effect),
         runtime=chosen,
         environment=environment.fingerprint(list(chosen.gpus), dict(chosen.threads)),
         splits=splits,

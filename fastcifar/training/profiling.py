@@ -8,8 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-# Calls behind it: the one that compiles, and those that the number of steps per call is chosen by.
-_STEADY_AFTER = 3
+from fastcifar.no_effect_rules import CALLS_BEFORE_A_TRACE
 
 
 class Profiler:
@@ -27,7 +26,7 @@ class Profiler:
 
     def wants(self, calls_done: int) -> bool:
         """Whether the next call is to be traced."""
-        return self._steps is not None and calls_done >= _STEADY_AFTER
+        return self._steps is not None and calls_done >= CALLS_BEFORE_A_TRACE
 
     @contextmanager
     def trace(self) -> Iterator[int]:

@@ -64,6 +64,7 @@ def summarise(
         "peak_host_bytes": environment.peak_host_bytes(),
         "peak_device_bytes": runtime.peak_device_bytes(),
         "warnings": progress.warnings,
+        "notes": list(prepared.notes),
         "weights_sha256": weights_sha256(prepared.model),
         "weights_sha256_of": "the last step's weights, whatever was evaluated; without averages",
         "class_names": list(prepared.splits.class_names),

@@ -7,7 +7,7 @@ import functools
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,13 @@ _SAMPLES = 25
 
 
 def train(
-    config: RunConfig, run_dir: str, *, resume: bool = False, display: Display | None = None
+    config: RunConfig,
+    run_dir: str,
+    *,
+    resume: bool = False,
+    display: Display | None = None,
+    typed: Collection[str] = (),
+    notes_on_flags: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train as `config` says, into the folder `run_dir`; return the summary.
 
@@ -54,6 +60,7 @@ def train(
         run_dir: a folder that holds no run yet; with `resume`, one that does.
         resume: go on from the newest good checkpoint, or from the start where there is none yet.
         display: where progress is shown; nowhere by default.
+        typed, notes_on_flags: see `fastcifar.training.preparation.prepare`.
 
     Raises:
         UserError: for anything the configuration asks that this machine or data cannot do.
@@ -86,8 +93,11 @@ def train(
         feature_cache.check(config)
         if cluster is not None:
             display.log_to(run.worker_log_path(cluster.index))
+        fresh = resumed is None
         with _fitting(config, run):
-            prepared = prepare(config, display, fresh=resumed is None)
+            prepared = prepare(
+                config, display, fresh=fresh, typed=typed, notes_on_flags=notes_on_flags
+            )
         config = prepared.config
         feature_cache.check_memory(prepared)
         if config.test_weights == "best" and prepared.splits.validation is None:

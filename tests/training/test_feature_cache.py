@@ -309,8 +309,13 @@ def test_too_many_features_for_the_memory_are_refused(tmp_path):
     feature_cache.check_memory(dataclasses.replace(prepared, config=on_disk))
 
 
-def test_a_cache_without_use_says_so():
+def test_a_cache_without_use_is_none_and_says_so():
     lines = Lines()
-    prepared = prepare(of_head(phase={"trainable": "all"}), Display(quiet=True))
+    prepared = prepare(of_head(phase={"trainable": "all"}), lines)
     assert feature_cache.open_cache(prepared.config, prepared, lines) is None
-    assert lines.lines == ["feature-cache memory: unused, because no phase trains the head alone"]
+    said = (
+        "--feature-cache memory has no effect: no phase trains the head alone; --trainable head "
+        "does"
+    )
+    assert said in prepared.notes
+    assert f"note: {said}" in lines.lines

@@ -154,17 +154,20 @@ def complete(found: tuple[dict[str, Examples], Manifest], notes: list[str]) -> S
     is held out of train, class-balanced, the same for every seed. A note says so.
     """
     splits, manifest = found
+    held_out = {}
     notes = [*notes, *notes_of(manifest)]
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("there is no test split: the validation split serves as test")
     elif "test" not in splits:
+        whole = len(splits["train"])
         splits["train"], splits["test"] = hold_out(splits["train"], TEST_FRACTION)
+        held_out["test"] = len(splits["test"]), whole
         notes.append(
             f"there is no test split: {TEST_FRACTION:.0%} of train, class-balanced, are held "
             f"out as test ({len(splits['test'])} images)"
         )
-    return Splits(splits["train"], splits["test"], splits.get("validation"), tuple(notes))
+    return Splits(splits["train"], splits["test"], splits.get("validation"), tuple(notes), held_out)
 
 
 def notes_of(manifest: Manifest) -> tuple[str, ...]:
