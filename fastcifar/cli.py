@@ -13,7 +13,7 @@ from typing import Any
 
 from fastcifar import __version__
 from fastcifar.errors import ConfigError, FastcifarError, nearest, one_line
-from fastcifar.surroundings import check_keras_json, settle_program
+from fastcifar.surroundings import check_keras_json, settle_keras, settle_program
 
 _HELP = """\
 usage: fastcifar COMMAND ...
@@ -302,8 +302,6 @@ def _start_tensorflow() -> None:
     """Import TensorFlow with its start-up chatter held back; shown if the import fails."""
     import tempfile
 
-    from fastcifar import runtime
-
     check_keras_json()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -323,7 +321,7 @@ def _start_tensorflow() -> None:
             os.dup2(saved, 2)
             os.close(saved)
     tf.get_logger().setLevel("ERROR")
-    runtime.settle_keras()
+    settle_keras()
 
 
 if __name__ == "__main__":

@@ -46,6 +46,15 @@ def local_path(name: str, text: str) -> str:
     return expanded
 
 
+def given_path(text: str) -> Path:
+    """Read a path from the command line of a program: the `type` of an `argparse` argument.
+
+    Raises:
+        ConfigError: see `local_path`.
+    """
+    return Path(local_path("the path", text))
+
+
 def keras_home() -> Path:
     """The folder of Keras' downloads, as Keras chooses it: $KERAS_HOME, ~/.keras or /tmp/.keras.
 

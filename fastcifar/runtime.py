@@ -132,26 +132,6 @@ def prepare_environment(config: RuntimeConfig) -> None:
     os.environ["TF_XLA_FLAGS"] = f"{given} {wanted}".strip()
 
 
-def settle_keras() -> None:
-    """Import Keras with the settings that this package computes by, whatever keras.json says.
-
-    Raises:
-        ConfigError: if neither Keras nor TensorFlow could be imported with that file.
-        DeviceError: if Keras has been imported on another backend before `fastcifar`.
-    """
-    surroundings.check_keras_json()
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise DeviceError(
-            "Keras must run on TensorFlow: import fastcifar before keras, or set "
-            f"KERAS_BACKEND=tensorflow. Received: Keras on {keras.backend.backend()}"
-        )
-    keras.config.set_floatx("float32")
-    keras.config.set_epsilon(1e-7)
-    keras.config.set_image_data_format("channels_last")
-
-
 def find_cluster(config: RuntimeConfig) -> Cluster | None:
     """The workers that `config` asks for, or None where this process trains alone.
 
@@ -179,7 +159,7 @@ def setup(config: RuntimeConfig, say: Callable[[str], None] | None = None) -> Ru
         WorkerError: if another worker does not come.
     """
     prepare_environment(config)
-    settle_keras()
+    surroundings.settle_keras()
     import tensorflow as tf
 
     cluster = find_cluster(config)

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from fastcifar.errors import ConfigError
+from fastcifar.errors import ConfigError, DeviceError
 from fastcifar.paths import keras_home
 
 # Variables that hold a path. A shell expands `~` on a command line, but not in a file of variables
@@ -84,7 +84,7 @@ def settle_sockets() -> None:
 def check_keras_json() -> None:
     """Refuse a keras.json that Keras and TensorFlow fail on when they are imported.
 
-    What else it holds does not matter: see `fastcifar.runtime.settle_keras`.
+    What else it holds does not matter: see `settle_keras`.
 
     Raises:
         ConfigError: naming the file and the value.
@@ -111,6 +111,26 @@ def check_keras_json() -> None:
             f"epsilon in {path} must be a number with a point: correct the file, or remove it. "
             f"Received: {values['epsilon']!r}"
         )
+
+
+def settle_keras() -> None:
+    """Import Keras with the settings that this package computes by, whatever keras.json says.
+
+    Raises:
+        ConfigError: if neither Keras nor TensorFlow could be imported with that file.
+        DeviceError: if Keras has been imported on another backend before `fastcifar`.
+    """
+    check_keras_json()
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise DeviceError(
+            "Keras must run on TensorFlow: import fastcifar before keras, or set "
+            f"KERAS_BACKEND=tensorflow. Received: Keras on {keras.backend.backend()}"
+        )
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
 
 
 def settle_program() -> None:

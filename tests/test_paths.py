@@ -127,3 +127,15 @@ def test_the_folder_of_keras_is_where_keras_looks(monkeypatch, tmp_path):
     assert paths.keras_home() == Path("/tmp/.keras")
     monkeypatch.setenv("KERAS_HOME", "~/k")
     assert paths.keras_home() == tmp_path / "k"
+
+
+def test_the_programs_beside_the_command_read_paths_alike(capsys):
+    from fastcifar.bench import trace
+    from fastcifar.bench.suite import command as suite
+
+    assert paths.given_path("~/run") == Path("/home/ada/run")
+    assert trace.main(["gs://bucket/run"]) == 2
+    assert suite.main(["--data", "s3://bucket/images", "out"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert all("must be a path of this machine" in line for line in errors)

@@ -115,8 +115,20 @@ def test_one_cpu():
         "         'notes': made.notes, 'peak': runtime.peak_device_bytes(),\n"
         "         'again': layout(), 'mirrored': layout(strategy='mirrored'),\n"
         "         'devices': layout(devices=1), 'two': refusal(devices=2),\n"
-        "         'split': refusal(logical_devices=2)}"
+        "         'split': refusal(logical_devices=2)}\n"
+        # As on a machine with a GPU and without its libraries, started as one of two workers.
+        "from fastcifar import environment\n"
+        "environment.signs_of_gpu = lambda: ['nvidia-smi']\n"
+        "environment.has_cuda_libraries = lambda: False\n"
+        "del os.environ['CUDA_VISIBLE_DEVICES']\n"
+        "jobs = {'cluster': {'worker': ['a:1', 'b:1']}, 'task': {'type': 'worker', 'index': 0}}\n"
+        "os.environ['TF_CONFIG'] = json.dumps(jobs)\n"
+        "found['told'] = runtime.setup(RuntimeConfig()).notes[3:]"
     )
+    alone, warning = found["told"]
+    assert alone.startswith("TF_CONFIG names 2 workers, and strategy is auto")
+    assert warning.startswith("warning: an NVIDIA GPU is in this machine (nvidia-smi), but Tens")
+    assert "pip install 'fastcifar[gpu]'" in warning
     assert found["made"] == [1, False, [], ["inter_op", "intra_op"]]
     strategy, precision, xla = found["notes"]
     assert strategy == "strategy: 1 replica on CPU (1 logical device)"

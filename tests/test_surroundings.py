@@ -29,8 +29,8 @@ def python(code: str, **environ: str) -> subprocess.CompletedProcess:
 
 
 KERAS = (
-    "import fastcifar.runtime as runtime, json\n"
-    "runtime.settle_keras()\n"
+    "import json\nfrom fastcifar import surroundings\n"
+    "surroundings.settle_keras()\n"
     "import keras\n"
     "print(json.dumps([keras.backend.backend(), keras.config.floatx(), keras.config.epsilon(),\n"
     "    keras.config.image_data_format(), keras.layers.Dense(1).dtype_policy.name]))\n"
@@ -79,12 +79,11 @@ def test_a_keras_json_that_keras_fails_on_is_one_line(
 def test_a_keras_that_was_imported_with_another_backend_is_refused(monkeypatch):
     import keras
 
-    from fastcifar import runtime
     from fastcifar.errors import DeviceError
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(DeviceError, match="Received: Keras on torch"):
-        runtime.settle_keras()
+        surroundings.settle_keras()
 
 
 def test_a_process_without_a_home_gets_one_of_its_own(monkeypatch, tmp_path):

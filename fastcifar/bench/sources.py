@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from fastcifar import environment
@@ -28,6 +27,7 @@ from fastcifar.bench import plots, tables
 from fastcifar.bench.record import Record, RecordFile, Row
 from fastcifar.bench.statistics import paired_ratio, spread
 from fastcifar.errors import FastcifarError
+from fastcifar.paths import given_path
 
 _BATCH = 512
 _SMALL_BUDGET = "1MB"  # nothing fits
@@ -37,7 +37,7 @@ KERAS_ROW = "image_dataset_from_directory"
 def main() -> int:
     """Measure all ways and show the table; return the exit status: 1 where a row failed."""
     parser = argparse.ArgumentParser(prog="python -m fastcifar.bench.sources")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=given_path)
     parser.add_argument("--archive", help="an archive of CIFAR-10 in the official layout")
     parser.add_argument("--out", default="runs/bench-sources.json")
     parser.add_argument("--rounds", type=int, default=5)

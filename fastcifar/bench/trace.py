@@ -28,6 +28,7 @@ from fastcifar.bench.record import Record, Row, write
 from fastcifar.bench.tracing import kernels, xplane
 from fastcifar.bench.tracing.summary import Sum, Summary, batches_taken, summarise
 from fastcifar.errors import ConfigError, FastcifarError, one_line
+from fastcifar.paths import given_path
 from fastcifar.rundir import RunDir
 
 KIND = "trace"
@@ -141,9 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="python -m fastcifar.bench.trace", description=str(__doc__).split("\n")[0]
     )
-    parser.add_argument("path", type=Path, metavar="RUN or FILE")
+    parser.add_argument("path", type=given_path, metavar="RUN or FILE")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=given_path)
     try:
         given = parser.parse_args(argv)
         if given.steps is not None and given.steps < 1:

@@ -32,6 +32,7 @@ from fastcifar.bench import plots
 from fastcifar.bench.record import Record, RecordFile, Row
 from fastcifar.config import RunConfig
 from fastcifar.errors import FastcifarError, SourceError
+from fastcifar.paths import given_path
 
 SCRATCH, HEAD, FINETUNE = "scratch", "head", "finetune"
 WAYS = (SCRATCH, HEAD, FINETUNE)
@@ -180,8 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fastcifar.bench.transfer", description=str(__doc__).split("\n", 1)[0]
     )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("folder", type=given_path)
+    parser.add_argument("--out", type=given_path, required=True)
     parser.add_argument("--per-class", type=int, nargs="+", default=list(Plan.per_class))
     for name in ("seeds", "pretrain_epochs", "epochs"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Plan, name))

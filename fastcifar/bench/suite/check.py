@@ -12,7 +12,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from fastcifar.bench.tables import failed, show
 from fastcifar.config import RuntimeConfig
 from fastcifar.environment import fingerprint
 from fastcifar.errors import FastcifarError
+from fastcifar.paths import given_path
 
 # Relative errors (of norms) that rounding explains: 8 bits of bfloat16's mantissa, 10 of TF32's,
 # which a GPU may use for float32, and sums of a few thousand terms.
@@ -159,10 +159,10 @@ def _peak(dtype: str, on_gpu: bool, small: bool) -> Row:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 1 where a check failed."""
     parser = argparse.ArgumentParser(prog="python -m fastcifar.bench.suite.check")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=given_path, required=True)
     parser.add_argument("--small", action="store_true")
-    given = parser.parse_args(argv)
     try:
+        given = parser.parse_args(argv)
         record = Record("check", "scripts/gpu_suite OUT check", fingerprint(), {})
         file = RecordFile(given.out, record)
         measure(file.put, small=given.small)

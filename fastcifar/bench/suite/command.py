@@ -19,7 +19,8 @@ from fastcifar.bench.suite import packages, wheels
 from fastcifar.bench.suite.parts import Part, Setting, parts
 from fastcifar.bench.suite.runner import Runner
 from fastcifar.bench.suite.state import State
-from fastcifar.errors import ConfigError, DeviceError, FastcifarError, nearest
+from fastcifar.errors import ConfigError, DeviceError, FastcifarError, nearest, one_line
+from fastcifar.paths import given_path
 
 _HELP = """\
 usage: scripts/gpu_suite OUT [PART or RECORD…] [flags]
@@ -57,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except FastcifarError as error:
-        text = " ".join(str(error).splitlines())
-        print(f"gpu_suite: error: {text}", file=sys.stderr)
+        print(f"gpu_suite: error: {one_line(error)}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print(
@@ -91,7 +91,7 @@ def _run(arguments: list[str], probe: Probe | None = None) -> int:
     chosen = _chosen(given.words[1:], parts(setting))
     if given.minutes is not None and not given.minutes > 0:
         raise ConfigError(f"minutes must be above 0. Received: {given.minutes:g}")
-    out = Path(given.words[0]).absolute()
+    out = given_path(given.words[0]).absolute()
     variables = _variables(given.wheels, out / "site")
     _check_packages(given.wheels)
     if setting.cpu:
@@ -106,10 +106,10 @@ def _run(arguments: list[str], probe: Probe | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("words", nargs="*")  # OUT and the parts
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--data", type=given_path)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--commit")
-    parser.add_argument("--wheels", type=Path)
+    parser.add_argument("--wheels", type=given_path)
     for name in ("force", "small", "cpu", "list", "with-plots"):
         parser.add_argument(f"--{name}", action="store_true")
     return parser

@@ -23,7 +23,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -39,6 +38,7 @@ from fastcifar.bench.tables import failed, show
 from fastcifar.config import Precision, RunConfig, RuntimeConfig
 from fastcifar.environment import fingerprint
 from fastcifar.errors import FastcifarError
+from fastcifar.paths import given_path
 
 REFERENCES, COMPILED, PARTS, TESTS = "references", "compiled", "two parts", "tests/augment"
 # Sums in another order move a value by this much, of 255; where a value is rounded or a pixel
@@ -248,7 +248,7 @@ def _row(name: str, check: Callable[[], str]) -> Row:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 1 where something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m fastcifar.bench.suite.correct")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=given_path, required=True)
     parser.add_argument("--small", action="store_true")
     given = parser.parse_args(argv)
     from fastcifar import runtime
