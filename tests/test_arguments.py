@@ -342,6 +342,36 @@ def test_evaluate_on_other_images(run_dir):
 
 
 @pytest.mark.parametrize(
+    ("own", "holds", "source"),
+    [
+        ("synthetic", [], "image_folder"),
+        ("keras", [], "image_folder"),
+        ("tfds", ["cat/1.png"], "image_folder"),
+        ("tfds", ["cifar10/3.0.2/dataset_info.json"], "tfds"),
+        ("tfds", ["dataset_info.json"], "tfds"),
+        ("kaggle", ["cat/1.png"], "image_folder"),
+        ("kaggle", ["trainLabels.csv"], "kaggle"),
+    ],
+)
+def test_what_holds_no_data_of_the_runs_kind_is_a_folder_of_images(tmp_path, own, holds, source):
+    """A run of TFDS would else download its own set into the folder, and evaluate that."""
+    config = recipes.get("quickstart")
+    data = dataclasses.replace(config.data, source=own, limit_test=7)
+    RunDir.create(tmp_path / "run", dataclasses.replace(config, data=data), {})
+    for name in holds:
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).touch()
+    given = ["--data-path", str(tmp_path / "data")]
+    order = parse_evaluate([str(tmp_path / "run"), *given])
+    assert order.config.data.source == source
+    assert order.config.data.data_path == str(tmp_path / "data")
+    assert order.whole == (source == "image_folder")
+    assert order.config.data.limit_test == (None if order.whole else 7)
+    order = parse_evaluate([str(tmp_path / "run"), *given, "--limit-test", "5"])
+    assert order.config.data.limit_test == 5
+
+
+@pytest.mark.parametrize(
     ("given_arguments", "said"),
     [
         ([], "evaluate needs the folder of a run: fastcifar evaluate RUN"),
