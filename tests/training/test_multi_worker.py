@@ -66,6 +66,19 @@ def test_two_workers_give_the_bits_of_two_replicas(tmp_path):
         assert "epoch 1/1" in log
 
 
+@pytest.mark.slow
+def test_two_workers_that_diverge_go_back_to_one_checkpoint(tmp_path):
+    base = small(phase={"epochs": 2, "learning_rate": 1e30})
+    config = dataclasses.replace(base, on_divergence="rollback", rollback_factor=1e-32)
+    folder = tmp_path / "run"
+    _, said = start(folder, config).communicate(timeout=170)
+    assert (folder / "summary.json").exists(), said
+    found, expected = summary(folder), on_two_replicas(tmp_path, config)
+    assert [rollback["to_step"] for rollback in found["rollbacks"]] == [0]
+    for key in ("weights_sha256", "rollbacks", "test_accuracy", "test_epoch"):
+        assert found[key] == expected[key]
+
+
 def worker(launcher, index):
     """The process id of a worker."""
     children = subprocess.run(
