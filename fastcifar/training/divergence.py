@@ -86,8 +86,12 @@ def way_back(
     try:
         path, arrays, good = kept.newest_good()
     except RunDirError:
+        again = ""
+        if config.on_divergence == "stop" and not kept.paths():
+            again = "; --resume --on-divergence rollback starts again and then lowers the rate"
         raise DivergenceError(
             f"{error}. {advice}, in another --run-dir; there is no good checkpoint to go back to"
+            f"{again}"
         ) from error
     where = f"the newest good checkpoint is {path} (step {good.step})"
     if config.on_divergence == "stop":

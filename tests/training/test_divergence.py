@@ -83,7 +83,10 @@ def test_without_a_good_checkpoint_it_is_said(kept):
 def test_the_way_back_counts_and_scales(kept):
     config = RunConfig(on_divergence="rollback", rollback_factor=0.1, max_rollbacks=2)
     said = refusal(divergence.way_back, DivergenceError("bad"), kept, Progress(step=5), config)
-    assert "there is no good checkpoint" in said
+    assert said.endswith("there is no good checkpoint to go back to")
+    stopping = RunConfig()
+    said = refusal(divergence.way_back, DivergenceError("bad"), kept, Progress(step=5), stopping)
+    assert "--resume --on-divergence rollback starts again" in said
     kept.save(GOOD, Progress(step=3), best=False)
     progress = Progress(step=5, warnings=["kept"])
     for times in (1, 2):
