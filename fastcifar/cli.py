@@ -117,7 +117,7 @@ def _train(arguments: list[str]) -> int:
         )
     chief = cluster is None or cluster.index == 0
     if chief:
-        write_plots(run)
+        write_plots(run, warn=display.line)
     rate = summary["images_per_s"]
     display.line(
         f"test accuracy {summary['test_accuracy']:.4f}  test loss {figure(summary['test_loss'])}  "

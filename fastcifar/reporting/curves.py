@@ -142,8 +142,11 @@ def _mark_phases(axes: Axes, epochs: Epochs) -> None:
         if epoch is not starts[0]:
             axes.axvline(boundary, color=style.GREY, linestyle="-.", linewidth=1.2)
         phase = epoch.get("phase")
+        (name,), lettering = style.as_they_stand(
+            [phase if isinstance(phase, str) else f"phase {phase}"]
+        )
         axes.annotate(
-            phase if isinstance(phase, str) else f"phase {phase}",
+            name,
             (boundary, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(5, 3),
@@ -151,4 +154,5 @@ def _mark_phases(axes: Axes, epochs: Epochs) -> None:
             color=style.GREY,
             fontsize=style.TEXT_SIZE - 1,
             annotation_clip=False,
+            **lettering,
         )

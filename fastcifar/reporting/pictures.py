@@ -35,6 +35,7 @@ def samples_figure(
     count = min(len(images), 25)
     columns = min(count, 5)
     rows = -(-count // columns)
+    names, lettering = style.as_they_stand(class_names)
     figure = style.new_figure(title, width=max(1.75 * columns, 5.0), height=2.15 * rows + 0.9)
     grid = figure.subplots(rows, columns, squeeze=False)
     for i, axes in enumerate(grid.flat):
@@ -45,13 +46,14 @@ def samples_figure(
             continue
         axes.imshow(images[i], interpolation="nearest")
         right = labels[i] == predictions[i]
-        predicted = _short(class_names[predictions[i]])
+        predicted = _short(names[predictions[i]])
         axes.set_title(
-            f"✓ {predicted}" if right else f"✗ {predicted}\nis {_short(class_names[labels[i]])}",
+            f"✓ {predicted}" if right else f"✗ {predicted}\nis {_short(names[labels[i]])}",
             fontsize=style.TEXT_SIZE,
             color="black" if right else style.VERMILION,
             fontweight="normal" if right else "bold",
             loc="left",
+            **lettering,
         )
         for spine in axes.spines.values():
             spine.set_visible(not right)
@@ -86,10 +88,11 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str)
     axes.set_ylabel("True class (number: images)", fontsize=style.TEXT_SIZE)
     axes.tick_params(labelsize=style.TEXT_SIZE, length=0)
     if classes <= _NAMES_UP_TO:
-        names = [_short(name) for name in class_names]
+        names, lettering = style.as_they_stand(class_names)
+        names = [_short(name) for name in names]
         size = style.TEXT_SIZE if classes <= _COUNTS_UP_TO else 7
-        axes.set_xticks(range(classes), names, rotation=45, ha="right", fontsize=size)
-        axes.set_yticks(range(classes), names, fontsize=size)
+        axes.set_xticks(range(classes), names, rotation=45, ha="right", fontsize=size, **lettering)
+        axes.set_yticks(range(classes), names, fontsize=size, **lettering)
     if classes <= _COUNTS_UP_TO:
         size = style.TEXT_SIZE if classes <= 12 else 8
         for (row, column), value in np.ndenumerate(matrix):

@@ -5,10 +5,17 @@ Figures are built as objects, without `matplotlib.pyplot`: nothing global is kep
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from fastcifar.errors import printable
 
 # M. Okabe and K. Ito, "Color Universal Design", 2008. Lines differ in dash and marker as well.
 BLUE = "#0072B2"
@@ -16,6 +23,7 @@ VERMILION = "#D55E00"
 GREEN = "#00785A"  # their #009E73, darkened until small text in it is readable on white
 GREY = "#666666"
 
+_FONT = "DejaVu Sans"  # comes with matplotlib
 DPI = 120  # 8 x 5 inches are 960 x 600 pixels
 TEXT_SIZE = 12
 
@@ -24,8 +32,44 @@ def new_figure(title: str, width: float = 8.0, height: float = 5.0) -> Figure:
     """Return an empty figure of `width` x `height` inches with `title` at its upper left."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)  # inches of room at the edges
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=TEXT_SIZE + 3, fontweight="bold")
+    figure.suptitle(
+        printable(title),
+        x=0.012,
+        ha="left",
+        fontsize=TEXT_SIZE + 3,
+        fontweight="bold",
+        parse_math=False,
+    )
     return figure
+
+
+def as_they_stand(names: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return names of the user's own as they can be drawn, and the properties of their text.
+
+    `$\\frac$` is no mathematics here. What the figures' font lacks is taken from another font of
+    this machine that has it, and what none has is drawn as its escape.
+    """
+    shown = [printable(name) for name in names]
+    lacking = {ord(sign) for name in shown for sign in name}
+    families = []
+    upright = [
+        (font.name, font.fname)
+        for font in font_manager.fontManager.ttflist
+        # Matplotlib's font of last resort draws the same box for all signs of a script.
+        if (font.style, font.weight) == ("normal", 400) and "Last Resort" not in font.name
+    ]
+    for font, path in ((_FONT, font_manager.findfont(_FONT)), *upright):
+        if font in families or not lacking:
+            continue
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # a font that cannot be read
+            there = font_manager.get_font(path).get_charmap().keys()
+            if lacking & there or font == _FONT:
+                lacking -= there
+                families.append(font)
+    drawn = [
+        "".join(f"\\u{ord(s):04x}" if ord(s) in lacking else s for s in name) for name in shown
+    ]
+    return drawn, {"parse_math": False, "fontfamily": families or [_FONT]}
 
 
 def epoch_axes(figure: Figure, epochs: list[int], ylabel: str) -> Axes:

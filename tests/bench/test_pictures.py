@@ -108,6 +108,24 @@ def test_marks_stand_at_the_rates():
     assert marks(compiled) == {"fastcifar": [5e4], "KerasCV": [], "Keras": []}
 
 
+@pytest.mark.parametrize(("slow", "scale"), [(5e3, "linear"), (50.0, "log")])
+def test_no_bar_stands_on_a_logarithmic_axis(slow, scale):
+    """It has no zero, so that a bar's length would be that of an arbitrary start."""
+    rows = [Row("fast", rate(1e4)), Row("slow", rate(slow))]
+    (axes,) = plots.figures(made("pipelines", rows))[""].axes
+    assert axes.get_xscale() == scale
+    assert len(axes.patches) == (2 if scale == "linear" else 0)
+    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert points == ([] if scale == "linear" else [1e4, slow])
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_committed_records_have_no_bars_on_logarithmic_axes(path):
+    for figure in plots.figures(record.read(path)).values():
+        for axes in figure.axes:
+            assert "log" not in (axes.get_xscale(), axes.get_yscale()) or not axes.patches
+
+
 def test_a_step_of_reductions_is_told_in_milliseconds():
     (axes,) = plots.figures(made("overheads"))[""].axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([5.0, 5.0])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -15,7 +18,7 @@ from PIL import Image
 
 from fastcifar import recipes
 from fastcifar.errors import RunDirError
-from fastcifar.reporting import curves, pictures
+from fastcifar.reporting import curves, pictures, style
 from fastcifar.reporting.plots import figures, write_plots
 from fastcifar.rundir import RunDir
 
@@ -177,7 +180,7 @@ def test_the_learning_rate_of_every_step_is_drawn(tmp_path):
     )
     run = RunDir.create(tmp_path, dataclasses.replace(config, phases=(phase,)), environment={})
     run.write_metrics([epoch | {"step": 3 * epoch["epoch"]} for epoch in epochs(3)])
-    (line,) = figures(run)["learning_rate"].axes[0].get_lines()
+    (line,) = figures(run)["learning_rate"]().axes[0].get_lines()
     falling = [0.15 * (1 + np.cos(np.pi * i / 6)) for i in range(6)]
     assert_allclose(line.get_ydata(), [0.1, 0.2, 0.3, *falling], rtol=1e-6)
     assert_allclose(line.get_xdata(), 0.5 + (np.arange(9) + 0.5) / 3)
@@ -256,6 +259,61 @@ def test_confusion_matrix_of_many_classes_leaves_out_what_cannot_be_read():
 def test_long_class_names_are_shortened():
     figure = pictures.confusion_figure(CONFUSION, ["a" * 40, "b", "c"], "t")
     assert figure.axes[0].get_xticklabels()[0].get_text() == "a" * 13 + "…"
+
+
+NAMES = (r"$\frac$", "猫", "a_b^c${", "\x1b[31mred", "caf\udce9")
+
+
+def test_names_are_drawn_as_they_stand(tmp_path, monkeypatch):
+    """No mathematics, no LaTeX of a user's matplotlibrc, no control character, no missing sign."""
+    kept = ("DejaVu", "Last Resort")
+    own = [f for f in style.font_manager.fontManager.ttflist if f.name.startswith(kept)]
+    monkeypatch.setattr(style.font_manager.fontManager, "ttflist", own)
+    run = RunDir(make_run(tmp_path / "run", epochs(2, phases=("$\\sum$", "b"))))
+    count = len(NAMES)
+    confusion = np.eye(count, dtype=np.int64).tolist()
+    run.write_summary({"class_names": NAMES, "confusion_matrix": confusion})
+    with matplotlib.rc_context({"text.usetex": True}), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(write_plots(run.path)) == 5
+    figure = pictures.confusion_figure(np.eye(count, dtype=np.int64), NAMES, "$\\frac$: t")
+    shown = [r"$\frac$", r"\u732b", "a_b^c${", r"\x1b[31mred", r"caf\udce9"]
+    labels = figure.axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == shown
+    assert not any(label.get_parse_math() for label in labels)
+
+
+def test_a_sign_that_another_font_has_is_drawn_with_it(monkeypatch):
+    class Chinese:
+        def get_charmap(self):
+            return {ord("猫"): 1}
+
+    get_font = style.font_manager.get_font
+    fonts = style.font_manager.fontManager.ttflist
+    hei = SimpleNamespace(name="Some Hei", fname="hei.ttf", style="normal", weight=400)
+    monkeypatch.setattr(style.font_manager.fontManager, "ttflist", [*fonts, hei])
+    monkeypatch.setattr(
+        style.font_manager,
+        "get_font",
+        lambda path: Chinese() if path == "hei.ttf" else get_font(path),
+    )
+    names, lettering = style.as_they_stand(["cat", "猫狗"])
+    assert names == ["cat", r"猫\u72d7"]
+    assert lettering["fontfamily"] == ["DejaVu Sans", "Some Hei"]
+
+
+def test_a_plot_that_fails_is_a_warning_and_the_others_are_drawn(tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("no\nsuch thing")
+
+    monkeypatch.setattr(pictures, "confusion_figure", fail)
+    run = make_run(tmp_path / "run", epochs(2))
+    said = []
+    assert len(write_plots(run, warn=said.append)) == 4
+    picture = run / "plots" / "confusion_matrix.png"
+    assert said == [f"warning: {picture} is not drawn: ValueError: no such thing"]
+    with pytest.raises(ValueError, match="such thing"):
+        write_plots(run)
 
 
 def test_imports_neither_tensorflow_nor_pyplot():

@@ -17,20 +17,28 @@ _WIDE = 30
 
 
 def rates(record: Record, title: str = "") -> Figure:
-    """Bars of images/s with quartiles, one a row; the title is the kind of the record."""
+    """Images/s with quartiles, one a row; the title is the kind of the record.
+
+    As bars from zero; where the rates are far apart, as points on a logarithmic axis, which has no
+    zero for a bar to begin at.
+    """
     rows = [row for row in record.rows if row.images_per_s is not None]
     figure = style.new_figure(title or f"{record.kind}: images/s", height=1.6 + 0.55 * len(rows))
     axes = bars(figure, [row.name for row in rows], "Images/s (median and quartiles)")
+    highest = max(row.images_per_s.high for row in rows if row.images_per_s)
+    lowest = min(row.images_per_s.low for row in rows if row.images_per_s)
+    wide = highest > _WIDE * lowest
     for place, row in enumerate(rows):
         rate = row.images_per_s
         assert rate is not None
         spread = [[max(0.0, rate.median - rate.low)], [max(0.0, rate.high - rate.median)]]
-        axes.barh(place, rate.median, color=style.BLUE, height=0.6)
+        if wide:
+            axes.plot(rate.median, place, "o", color=style.BLUE, markersize=6)
+        else:
+            axes.barh(place, rate.median, color=style.BLUE, height=0.6)
         axes.errorbar(rate.median, place, xerr=spread, color=style.GREY, capsize=4)
         note(axes, rate.high, place, tables.number(rate.median))
-    highest = max(row.images_per_s.high for row in rows if row.images_per_s)
-    lowest = min(row.images_per_s.low for row in rows if row.images_per_s)
-    if highest > _WIDE * lowest:
+    if wide:
         axes.set_xscale("log")
         axes.set_xlabel(f"{axes.get_xlabel()}, logarithmic", fontsize=style.TEXT_SIZE)
         axes.set_xlim(lowest / 2, highest * 4)
@@ -43,7 +51,7 @@ def rates(record: Record, title: str = "") -> Figure:
 def bars(figure: Figure, names: list[str], xlabel: str) -> Axes:
     """Axes for one horizontal bar a name, the first at the top."""
     axes = figure.add_subplot()
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel(xlabel, fontsize=style.TEXT_SIZE)
     axes.tick_params(labelsize=style.TEXT_SIZE - 1)
