@@ -2,8 +2,19 @@
 
 TensorFlow's training operations (`ResourceApply...`) read and write each variable once, inside XLA
 and outside. The same formulas as elementwise operations, which is what Keras 3's optimizers are,
-pass over the weights several times. The results are those of `keras.optimizers`; a test compares
-them.
+pass over the weights several times.
+
+Without weight decay an update is that of `SGD(momentum, nesterov=True)`, `Adam` and `RMSprop` of
+`keras.optimizers` with their defaults, epsilon 1e-7 (in RMSprop it stands under the root, in Adam
+beside it), whatever the rate does; and with decay that of `AdamW` for the kernels. Tests compare
+them. Otherwise than there
+
+- weight decay of sgd, adam and rmsprop is L2 in the gradient; Keras' argument `weight_decay` is
+  decoupled for all of its optimizers;
+- only kernels decay; Keras decays all variables that are not excluded;
+- `--clip-norm` bounds the norm of all gradients together, as Keras' `global_clipnorm`, not that of
+  each, as its `clipnorm`;
+- averages (`--ema`) move faster at first, and take in BatchNorm's statistics.
 """
 
 from __future__ import annotations
