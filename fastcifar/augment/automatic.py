@@ -99,7 +99,11 @@ def _recolour(
 
 
 def _map(
-    operation: op.Automatic, size: tuple[int, int], pick: Tensor, strength: Tensor, sign: Tensor
+    operation: op.TrivialAugment | op.RandAugment,
+    size: tuple[int, int],
+    pick: Tensor,
+    strength: Tensor,
+    sign: Tensor,
 ) -> Transform:
     """The map of the affine operation that was picked (1 ... 5); the identity for other picks."""
     height, width = size
@@ -110,11 +114,13 @@ def _map(
 
     angle = chosen(5, operation.degrees * math.pi / 180)
     cos, sin = tf.cos(angle), tf.sin(angle)
+    slide_y, slide_x = chosen(1, operation.shear), chosen(2, operation.shear)
+    # A map is about the centre; that a shear leaves the upper or left edge alone is a shift.
     return Transform(
         cos,
         cos,
-        y0=chosen(3, operation.translate * height),
-        x0=chosen(4, operation.translate * width),
-        yx=sin + chosen(1, operation.shear),
-        xy=chosen(2, operation.shear) - sin,
+        y0=chosen(3, operation.farthest(height)) + slide_y * np.float32(width / 2),
+        x0=chosen(4, operation.farthest(width)) + slide_x * np.float32(height / 2),
+        yx=sin + slide_y,
+        xy=slide_x - sin,
     )

@@ -157,13 +157,7 @@ def transform(
             dy, dx = (tf.floor(c * np.float32(choices)) - np.float32(padding) for c in column)
             return Transform(one, one, dy, dx, whole=True, excess=(padding, padding))
         case op.RandomResizedCrop(area, aspect):
-            a, r = between(column[0], area), tf.exp(between(column[1], _log(aspect)))
-            # The aspect is one of pixels: on an image that is not square it is not that of sides.
-            yy = tf.minimum(tf.sqrt(a / r * np.float32(width / height)), one)
-            xx = tf.minimum(tf.sqrt(a * r * np.float32(height / width)), one)
-            y0 = (column[2] - 0.5) * (one - yy) * np.float32(height)
-            x0 = (column[3] - 0.5) * (one - xx) * np.float32(width)
-            return Transform(yy, xx, y0, x0)
+            return _crop(numbers, operation.tries, (height, width), area, aspect)
         case op.Translate(down_range, right_range):
             y0 = between(column[0], down_range) * np.float32(-height)
             x0 = between(column[1], right_range) * np.float32(-width)
@@ -183,6 +177,41 @@ def transform(
         case op.Shear(x, y):
             return Transform(one, one, zero, zero, between(column[1], y), between(column[0], x))
     raise TypeError(f"not a geometric operation: {operation!r}")
+
+
+def _crop(
+    numbers: Tensor,
+    tries: int,
+    size: tuple[int, int],
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+) -> Transform:
+    """The map of a crop as torchvision's `RandomResizedCrop` draws it."""
+    height, width = size
+    pixels = between(numbers[:, :tries], area) * np.float32(height * width)
+    ratio = tf.exp(between(numbers[:, tries : 2 * tries], _log(aspect)))
+    tall, wide = tf.round(tf.sqrt(pixels / ratio)), tf.round(tf.sqrt(pixels * ratio))
+    fits = (tall > 0) & (tall <= np.float32(height)) & (wide > 0) & (wide <= np.float32(width))
+    # Where none fits: the whole image, or all of one side and as much of the other as is allowed.
+    whole = width / height
+    last_tall = round(width / aspect[0]) if whole < aspect[0] else height
+    last_wide = round(height * aspect[1]) if whole > aspect[1] else width
+    down, right = numbers[:, 2 * tries], numbers[:, 2 * tries + 1]
+    h, w = tf.fill(tf.shape(down), float(last_tall)), tf.fill(tf.shape(down), float(last_wide))
+    top = tf.fill(tf.shape(down), float((height - last_tall) // 2))
+    left = tf.fill(tf.shape(down), float((width - last_wide) // 2))
+    for attempt in reversed(range(tries)):  # the first that fits is the last to be taken
+        taken, t, v = fits[:, attempt], tall[:, attempt], wide[:, attempt]
+        h, w = tf.where(taken, t, h), tf.where(taken, v, w)
+    found = tf.reduce_any(fits, axis=1)
+    top = tf.where(found, tf.floor(down * (np.float32(height + 1) - h)), top)
+    left = tf.where(found, tf.floor(right * (np.float32(width + 1) - w)), left)
+    return Transform(
+        h / np.float32(height),
+        w / np.float32(width),
+        y0=top + (h - np.float32(height)) / 2,
+        x0=left + (w - np.float32(width)) / 2,
+    )
 
 
 def identity(images: Tensor) -> Transform:

@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from fastcifar.augment import colour
 from fastcifar.augment import operations as op
 from fastcifar.augment.automatic import apply
 from fastcifar.augment.randomness import uniform
+from fastcifar.augment.resampling import resample
 
 SEED = np.array([5, 1], np.int64)
 COLOURS = 8
@@ -21,9 +23,9 @@ def numbers(operation, count):
 
 def affine(map_):
     """Which affine operation each image got: 0 none, 1 shear, 2 translate, 3 rotate."""
-    sheared = (map_.yx.numpy() != 0) != (map_.xy.numpy() != 0)
+    sheared = (map_.yx.numpy() != 0) != (map_.xy.numpy() != 0)  # which also shifts
     turned = (map_.yx.numpy() != 0) & (map_.xy.numpy() != 0)
-    moved = (map_.y0.numpy() != 0) | (map_.x0.numpy() != 0)
+    moved = ((map_.y0.numpy() != 0) | (map_.x0.numpy() != 0)) & ~sheared
     return sheared * 1 + moved * 2 + turned * 3
 
 
@@ -54,8 +56,8 @@ def test_signs_are_even_and_strengths_uniform(assert_uniform):
     turned = affine(map_) == 3
     degrees = np.degrees(np.arctan2(map_.yx.numpy(), map_.yy.numpy()))[turned]
     assert_uniform(degrees, -135, 135)
-    moved = map_.x0.numpy()[map_.x0.numpy() != 0]
-    assert_uniform(moved / 4, -1, 1)
+    moved = map_.x0.numpy()[(affine(map_) == 2) & (map_.x0.numpy() != 0)]
+    assert_uniform(moved, -32, 32)  # whatever the side, which is 4
 
 
 def test_strength_zero_changes_only_what_has_no_strength(images):
@@ -94,8 +96,8 @@ def test_colour_operations_equal_the_plain_ones(images):
     ("index", "expected"),
     [
         (0, (1, 1, 0, 0, 0, 0)),
-        (1, (1, 1, 0, 0, 0.15, 0)),
-        (2, (1, 1, 0, 0, 0, 0.15)),
+        (1, (1, 1, 0.15 * 5, 0, 0.15, 0)),  # about the left edge of 10 columns
+        (2, (1, 1, 0, 0.15 * 6, 0, 0.15)),  # about the upper edge of 12 rows
         (3, (1, 1, 12 * 150 / 662, 0, 0, 0)),
         (4, (1, 1, 0, 10 * 150 / 662, 0, 0)),
         (5, (math.cos(0.2618), math.cos(0.2618), 0, 0, math.sin(0.2618), -math.sin(0.2618))),
@@ -109,6 +111,40 @@ def test_affine_operations(images, index, expected):
     np.testing.assert_array_equal(received, images)
     values = np.stack([map_.yy, map_.xx, map_.y0, map_.x0, map_.yx, map_.xy], axis=1)
     np.testing.assert_allclose(values, np.tile(expected, (16, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [32, 96])
+def test_trivial_augment_moves_by_at_most_32_pixels_of_any_image(side):
+    operation = op.TrivialAugment()
+    _, map_ = apply(operation, tf.zeros([8 * 100, side, side, 3]), numbers(operation, 800))
+    moved = affine(map_) == 2
+    largest = max(np.abs(map_.y0.numpy()[moved]).max(), np.abs(map_.x0.numpy()[moved]).max())
+    assert 30 < largest <= 32
+
+
+@pytest.mark.parametrize(("index", "shear"), [(1, (0, 1)), (2, (1, 0))])
+def test_a_shear_is_that_of_pillow_about_the_upper_left_corner(index, shear):
+    """The papers' code is `image.transform(size, AFFINE, (1, level, 0, 0, 1, 0))`."""
+    operation = op.TrivialAugment(shear=0.5)
+    smooth = np.linspace(0, 200, 24)[:, None, None] + np.linspace(0, 55, 24)[None, :, None]
+    image = np.repeat(smooth, 3, axis=2).astype(np.uint8)
+    chosen = np.tile([(COLOURS + index + 0.5) / 14, 0.5, 0.9], (8, 1))
+    images = np.repeat(image[None], 8, axis=0)
+    _, map_ = apply(operation, tf.cast(images, tf.float32), tf.constant(chosen, tf.float32))
+    received = resample(images, map_, (24, 24)).numpy()[0]
+    x, y = (0.25 * share for share in shear)
+    matrix = (1, x, 0, y, 1, 0)
+    pillow = Image.fromarray(image).transform(
+        (24, 24), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    )
+    expected = np.asarray(pillow, np.float32)
+    inside = np.asarray(  # away from the border, which Pillow cuts and we fade
+        Image.new("L", (24, 24), 255).transform((24, 24), Image.Transform.AFFINE, matrix)
+    )
+    inside = (inside > 0) & np.roll(inside > 0, 2, 0) & np.roll(inside > 0, 2, 1)
+    inside = inside & np.roll(inside, -2, 0) & np.roll(inside, -2, 1)
+    assert inside.sum() > 200
+    np.testing.assert_allclose(received[inside], expected[inside], atol=1.5)
 
 
 def test_layers_compose(images):

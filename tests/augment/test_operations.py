@@ -52,7 +52,8 @@ def test_defaults_are_legal_hashable_and_described(kind):
         (lambda: op.CutMix(probability=7), "CutMix.probability"),
         (lambda: op.RandAugment(layers=0), "RandAugment.layers"),
         (lambda: op.RandAugment(magnitude=31), r"within \[0, 30\]"),
-        (lambda: op.TrivialAugment(translate=1.5), "TrivialAugment.translate"),
+        (lambda: op.TrivialAugment(translate_pixels=-1), "TrivialAugment.translate_pixels"),
+        (lambda: op.RandAugment(translate=1.5), "RandAugment.translate"),
     ],
 )
 def test_bad_values_are_named(make, message):

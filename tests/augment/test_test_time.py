@@ -18,11 +18,11 @@ def test_weights_sum_to_one_and_views_differ(name):
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("down", [-1, 0, 1])
 @pytest.mark.parametrize("right", [-1, 0, 1])
-def test_a_view_is_a_crop_of_the_reflected_image(images, mirrored, down, right):
+def test_a_view_is_a_crop_of_the_reflected_image_and_then_mirrored(images, mirrored, down, right):
     received = look(images, View(1.0, mirrored, down, right))
-    source = np.flip(images, 2) if mirrored else images
-    padded = np.pad(source, [(0, 0), (1, 1), (1, 1), (0, 0)], "reflect")
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], "reflect")
     expected = padded[:, 1 - down : 13 - down, 1 - right : 11 - right]
+    expected = np.flip(expected, 2) if mirrored else expected
     assert received.dtype == tf.uint8
     np.testing.assert_array_equal(received, expected)
 
@@ -38,6 +38,22 @@ def test_average_is_the_weighted_mean_of_what_the_model_says(images):
     six = average(predict, images, "flip-shift")
     views = [predict(look(images, view)) * view.weight for view in VIEWS["flip-shift"]]
     np.testing.assert_allclose(six, np.sum(views, axis=0), rtol=1e-6)
+
+
+def test_flip_shift_is_the_published_evaluation(images):
+    """airbench94's: pad by reflection, crop both corners, mirror each crop."""
+    net = np.random.default_rng(3).normal(size=(12, 10, 3))  # no symmetry at all
+
+    def predict(x):
+        return tf.reduce_sum(tf.cast(x, tf.float64) * net, axis=[1, 2, 3])
+
+    def both(x):
+        return 0.5 * predict(x).numpy() + 0.5 * predict(np.flip(x, 2)).numpy()
+
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], "reflect")
+    shifted = (both(padded[:, :12, :10]) + both(padded[:, 2:, 2:])) / 2
+    expected = 0.5 * both(images) + 0.5 * shifted
+    np.testing.assert_allclose(average(predict, images, "flip-shift"), expected, rtol=1e-6)
 
 
 def test_a_symmetric_model_is_unchanged_by_flips(images):

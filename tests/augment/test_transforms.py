@@ -78,21 +78,46 @@ def test_shear(assert_uniform):
     assert_uniform(map_.yx.numpy(), 0, 0.1)
 
 
-def test_random_resized_crop_stays_inside_with_the_drawn_area_and_aspect(assert_uniform):
-    # A square image and windows small enough that no side has to be shortened.
-    map_ = drawn(op.RandomResizedCrop(area=(0.2, 0.5), aspect=(0.75, 4 / 3)), size=(30, 30))
-    height, width = map_.yy.numpy() * 30, map_.xx.numpy() * 30
-    assert_uniform(height * width / 900, 0.2, 0.5)
-    assert_uniform(np.log(width / height), math.log(0.75), math.log(4 / 3))
-    for extent, offset in ((height, map_.y0.numpy()), (width, map_.x0.numpy())):
-        assert np.all(np.abs(offset) + extent / 2 <= 15 + 1e-4)
-        assert_uniform(offset / (30 - extent) + 0.5, 0, 1)
+def torchvision_window(size, area, aspect, numbers):
+    """(top, left, height, width) as `RandomResizedCrop.get_params` finds them, from our numbers."""
+    height, width = size
+    ratios = np.log(aspect)
+    for try_area, try_ratio in zip(numbers[:10], numbers[10:20], strict=True):
+        target = height * width * (area[0] + try_area * (area[1] - area[0]))
+        ratio = math.exp(ratios[0] + try_ratio * (ratios[1] - ratios[0]))
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(numbers[20] * (height - h + 1)), int(numbers[21] * (width - w + 1)), h, w
+    h, w = height, width
+    if width / height < aspect[0]:
+        h = round(width / aspect[0])
+    elif width / height > aspect[1]:
+        w = round(height * aspect[1])
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
-def test_random_resized_crop_shortens_what_does_not_fit():
-    map_ = drawn(op.RandomResizedCrop(area=(0.9, 1), aspect=(0.5, 2)))
-    assert np.max(map_.yy) <= 1
-    assert np.max(map_.xx) <= 1
+@pytest.mark.parametrize(
+    ("size", "area", "aspect"),
+    [
+        ((32, 32), (0.08, 1.0), (3 / 4, 4 / 3)),
+        ((24, 40), (0.25, 1.0), (3 / 4, 4 / 3)),
+        ((60, 12), (0.8, 1.0), (3 / 4, 4 / 3)),  # nothing fits: the central fallback
+        ((12, 60), (0.8, 1.0), (3 / 4, 4 / 3)),
+        ((30, 30), (0.99, 1.0), (1.2, 1.3)),
+    ],
+)
+def test_random_resized_crop_takes_the_windows_of_torchvision(size, area, aspect):
+    operation = op.RandomResizedCrop(area, aspect)
+    map_ = drawn(operation, size=size)
+    numbers = uniform(SEED, np.arange(len(map_.yy)), operation.columns).numpy()
+    expected = np.array([torchvision_window(size, area, aspect, row) for row in numbers])
+    height, width = map_.yy.numpy() * size[0], map_.xx.numpy() * size[1]
+    top = map_.y0.numpy() + (size[0] - height) / 2
+    left = map_.x0.numpy() + (size[1] - width) / 2
+    received = np.stack([top, left, height, width], axis=1)
+    # A window whose side falls on half a pixel may be rounded the other way in float32.
+    same = np.abs(received - expected).max(axis=1) < 1e-3
+    assert same.mean() > 0.998
 
 
 def test_alternating_flip_shows_both_orientations_in_any_two_epochs():

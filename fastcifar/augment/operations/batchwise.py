@@ -42,15 +42,16 @@ class Automatic(Operation):
 
     Eight change colours: brightness, contrast, saturation, sharpness, posterise, solarise,
     autocontrast, equalise. Six are affine: identity, shear and translate along either axis, rotate.
-    `shear`, `translate` (fraction of the side), `degrees`, `blend` (distance of the factor from 1)
-    and `lost_bits` are what strength 1 means; all but the last are drawn with either sign.
+    `shear`, `degrees`, `blend` (distance of the factor from 1), `lost_bits` and the translation of
+    each class are what strength 1 means; all but lost bits are drawn with either sign. A shear
+    leaves the first row or column where it is, as torchvision's and that of the papers' code; a
+    rotation, the centre. docs/augmentation.md compares each with torchvision.
     """
 
     kind = "automatic"
     group_size = 8
     columns_per_layer: ClassVar[int] = 3
     shear: float = 0.99
-    translate: float = 1.0
     degrees: float = 135.0
     blend: float = 0.99
     lost_bits: int = 6
@@ -58,7 +59,6 @@ class Automatic(Operation):
 
     def __post_init__(self) -> None:
         self._number("shear", 0, 2)
-        self._number("translate", 0, 1)
         self._number("degrees", 0, 360)
         self._number("blend", 0, 1)
         self._number("lost_bits", 0, 7, whole=True)
@@ -70,12 +70,22 @@ class TrivialAugment(Automatic):
     """One operation per image, its strength uniform in [0, 1).
 
     Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation" (2021),
-    in the "wide" space; strengths are continuous where the paper has 31 levels.
+    in the "wide" space; strengths are continuous where the paper has 31 levels. `translate_pixels`
+    are of the stored image, whatever its side: all of it at 32 pixels, little of it at 224.
     """
 
     columns = Automatic.columns_per_layer
     layers: ClassVar[int] = 1
     strength: ClassVar[float | None] = None
+    translate_pixels: float = 32.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._number("translate_pixels", 0, 1024)
+
+    def farthest(self, side: int) -> float:
+        """The translation of strength 1, in pixels, along a side of so many."""
+        return self.translate_pixels
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,8 @@ class RandAugment(Automatic):
     """`layers` operations per image, all of strength `magnitude` / 30.
 
     Cubuk et al., "RandAugment: practical automated data augmentation with a reduced search space"
-    (2019), with the 14 operations and the ranges of torchvision. An image's colour operations in
+    (2019), with the 14 operations and the ranges of torchvision; `translate` is a fraction of the
+    side. An image's colour operations in
     different layers are not independent of each other; see `fastcifar.augment.automatic`.
     """
 
@@ -97,6 +108,7 @@ class RandAugment(Automatic):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._number("translate", 0, 1)
         self._number("layers", 1, 8, whole=True)
         self._number("magnitude", 0, 30, whole=True)
 
@@ -108,6 +120,10 @@ class RandAugment(Automatic):
     def strength(self) -> float:
         """The strength of every operation, 0..1."""
         return self.magnitude / 30
+
+    def farthest(self, side: int) -> float:
+        """The translation of strength 1, in pixels, along a side of so many."""
+        return self.translate * side
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fastcifar.augment.operations.base import BORDERS, Operation, Range
 
@@ -54,11 +55,13 @@ class PadCrop(Geometric):
 class RandomResizedCrop(Geometric):
     """Crop a window of random area (fraction of the image) and aspect (width / height).
 
-    As Szegedy et al., "Going deeper with convolutions" (2015), with one draw: a window that is
-    longer than the image on one side is shortened there, where torchvision would draw again.
+    As Szegedy et al., "Going deeper with convolutions" (2015), in torchvision's way: uniform area,
+    log-uniform aspect, sides rounded to whole pixels; of ten such windows the first that fits, and
+    where none does the largest central one whose aspect is allowed.
     """
 
-    columns = 4
+    tries: ClassVar[int] = 10
+    columns = 2 * tries + 2
     area: Range = (0.25, 1.0)
     aspect: Range = (3 / 4, 4 / 3)
 

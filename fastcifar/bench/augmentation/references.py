@@ -229,8 +229,9 @@ def _pasted(operation: op.Operation, apply: Apply, images: np.ndarray) -> str:
 
 def _automatic(operation: Any, apply: Apply, images: np.ndarray) -> str:
     """At strength 0 all but autocontrast, equalise and solarise leave an image alone."""
-    nothing = {"shear": 0.0, "translate": 0.0, "degrees": 0.0, "blend": 0.0, "lost_bits": 0}
-    more = {"magnitude": 0, "layers": 1} if isinstance(operation, op.RandAugment) else {}
+    nothing = {"shear": 0.0, "degrees": 0.0, "blend": 0.0, "lost_bits": 0}
+    layered = isinstance(operation, op.RandAugment)
+    more = {"magnitude": 0, "layers": 1} if layered else {"translate_pixels": 0.0}
     received, _ = _run(apply, type(operation)(**nothing, **more), images)
     pixels = (np.abs(received - images) < 1.01) | (np.abs(received - (255 - images)) < 1.01)
     right = pixels.all(axis=(1, 2, 3))
