@@ -155,7 +155,8 @@ class DataConfig:
     """Augmented views of each image in the feature cache: at most the phase's epochs, and one where
     the policy draws nothing."""
     augment_on: Literal["device", "host"] = "device"
-    """Where images are augmented."""
+    """Where images are augmented. With resize-on host, what is one resampling with the resize, or
+    comes before it, is done there too, where sizes differ."""
     augment_form: Literal["auto", "matmul", "gather"] = "auto"
     """How images are moved and resized in one: by matrix products, by lookups, or as suits the
     device and the policy. The images are the same up to rounding."""

@@ -7,7 +7,7 @@ all geometry and the resize are one resampling, and mixing blends what comes out
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
@@ -37,18 +37,8 @@ from fastcifar.errors import ConfigError
 
 Tensor = Any  # tf.Tensor; TensorFlow ships no types
 
-
-class Augment(Protocol):
-    """What `build` returns."""
-
-    def __call__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        seed: Tensor,
-        positions: Tensor,
-        indices: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]: ...
+# Operations with the uniform numbers of each image, the choice between mixing ones last.
+Drawn = list[tuple[Any, Tensor]]
 
 
 def build(
@@ -59,7 +49,7 @@ def build(
     resize_method: str = "bilinear",
     dtype: Any = "float32",
     form: str = "auto",
-) -> Augment:
+) -> Chain:
     """Return `augment(images, labels, seed, positions, indices) -> (images, labels)`.
 
     Args:
@@ -97,12 +87,11 @@ def build(
         raise ConfigError(f"dtype must be floating. Received: {dtype.name}")
     if not isinstance(num_classes, int) or num_classes < 2:
         raise ConfigError(f"num_classes must be a whole number above 1. Received: {num_classes!r}")
-    chain = _Chain(policy, size, num_classes, resize_method, dtype, form)
-    return chain
+    return Chain(policy, size, num_classes, resize_method, dtype, form)
 
 
-class _Chain:
-    """The function that `build` returns. Holds no tensors."""
+class Chain:
+    """The function that `build` returns, whole or in two parts. Holds no tensors."""
 
     def __init__(
         self,
@@ -133,14 +122,50 @@ class _Chain:
         positions: Tensor,
         indices: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        policy = self.policy
+        images, seed, positions = self._checked(images, seed, positions)
+        drawn = self._draw(seed, positions)
+        labels = check_labels(labels, images, self._classes, mixes=self.policy.mixes)
+        images = self._resample(images, drawn, seed, positions, indices)
+        return self._blend(images, labels, drawn)
+
+    @tf.autograph.experimental.do_not_convert
+    def to_size(
+        self, images: Tensor, seed: Tensor, positions: Tensor, indices: Tensor | None = None
+    ) -> Tensor:
+        """The first part, up to the resampling: what has to be done where images are resized."""
+        images, seed, positions = self._checked(images, seed, positions)
+        return self._resample(images, self._draw(seed, positions), seed, positions, indices)
+
+    @tf.autograph.experimental.do_not_convert
+    def mix(
+        self, images: Tensor, labels: Tensor, seed: Tensor, positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The second part, on what `to_size` gave; both together are the whole."""
+        images, seed, positions = self._checked(images, seed, positions)
+        labels = check_labels(labels, images, self._classes, mixes=self.policy.mixes)
+        images = tf.cast(images, self._resampling["dtype"])
+        return self._blend(images, labels, self._draw(seed, positions))
+
+    def _checked(
+        self, images: Tensor, seed: Tensor, positions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         images = check_images(images)
         seed, positions = check_keys(images, seed, positions)
-        indices = check_indices(images, indices, policy.operations)
-        check_groups(images, policy.group_size, f"policy {policy.name!r}")
-        labels = check_labels(labels, images, self._classes, mixes=policy.mixes)
-        *drawn, (_, choice) = draw([*policy.operations, mixing.CHOICE], seed, positions)
+        check_groups(images, self.policy.group_size, f"policy {self.policy.name!r}")
+        return images, seed, positions
 
+    def _draw(self, seed: Tensor, positions: Tensor) -> Drawn:
+        return draw([*self.policy.operations, mixing.CHOICE], seed, positions)
+
+    def _resample(
+        self,
+        images: Tensor,
+        drawn: Drawn,
+        seed: Tensor,
+        positions: Tensor,
+        indices: Tensor | None,
+    ) -> Tensor:
+        indices = check_indices(images, indices, self.policy.operations)
         maps = []
         for index, (operation, numbers) in enumerate(drawn):
             if isinstance(operation, op.Photometric):
@@ -163,11 +188,13 @@ class _Chain:
             if isinstance(operation, op.Erasing):
                 covered = erasing.rectangle(operation, numbers, images.shape[1:3])
                 images = erasing.cover(images, covered, operation.fill, transform)
-        images = resampling.resample(images, transform, self._size, **self._resampling)
-        if policy.mixes:
-            mixes = [pair for pair in drawn if isinstance(pair[0], op.Mixing)]
-            images, labels = mixing.blend(images, labels, mixes, choice, self._classes)
-        return images, labels
+        return resampling.resample(images, transform, self._size, **self._resampling)
+
+    def _blend(self, images: Tensor, labels: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        if not self.policy.mixes:
+            return images, labels
+        mixes = [pair for pair in drawn if isinstance(pair[0], op.Mixing)]
+        return mixing.blend(images, labels, mixes, drawn[-1][1], self._classes)
 
     def _keras_cv(self, operation: op.KerasCV, images: Tensor) -> Tensor:
         if self._layers is None:

@@ -60,6 +60,7 @@ def _without_augmentation(subject: Subject) -> transforms.Transforms:
         config.model,
         dataclasses.replace(subject.phase.config, augment="none"),
         train_size=subject.phase.config.image_size,
+        stored_size=subject.prepared.splits.train.image_shape[:2],
         num_classes=len(subject.prepared.splits.class_names),
         seed=config.seed,
         dtype=subject.prepared.runtime.compute_dtype,

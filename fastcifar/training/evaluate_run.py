@@ -96,6 +96,7 @@ def evaluate_run(
         config.model,
         phase,
         train_size=phase.image_size,
+        stored_size=splits.test.image_shape[:2],
         num_classes=len(splits.class_names),
         seed=config.seed,
         dtype=chosen.compute_dtype,

@@ -79,6 +79,7 @@ def plan(config: RunConfig, prepared: Prepared) -> list[Phase]:
                 config.model,
                 phase,
                 train_size=size,
+                stored_size=prepared.splits.train.image_shape[:2],
                 num_classes=len(prepared.splits.class_names),
                 seed=config.seed,
                 dtype=prepared.runtime.compute_dtype,

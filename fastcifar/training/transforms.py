@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from fastcifar.augment import policies
-from fastcifar.augment.build import build
-from fastcifar.augment.preprocess import normalise, preprocess, resize
+from fastcifar.augment.build import Chain, build
+from fastcifar.augment.preprocess import normalise, preprocess
 from fastcifar.config import DataConfig, ModelConfig, PhaseConfig
 from fastcifar.data.pipeline import Batch, HostTransform
 from fastcifar.errors import ConfigError
@@ -64,6 +64,7 @@ def make(
     phase: PhaseConfig,
     *,
     train_size: int,
+    stored_size: tuple[int, int],
     num_classes: int,
     seed: int,
     dtype: str,
@@ -73,6 +74,7 @@ def make(
     Args:
         data, model, phase: where and how; evaluation is at the phase's image size.
         train_size: side in pixels of training images.
+        stored_size: (height, width) of training images as they are stored.
         num_classes: width of mixed labels.
         seed: of the run; the host's share of the randomness is keyed by it as the device's is.
         dtype: of images for the network.
@@ -81,7 +83,7 @@ def make(
     method = model.resize_method
     policy = policies.get(phase.augment)
 
-    def augment_to(dtype: str) -> Transform:
+    def augment_to(dtype: str) -> Chain:
         return build(
             policy,
             image_size=(train_size, train_size),
@@ -113,16 +115,31 @@ def make(
 
     augment = augment_to(dtype)
 
+    if data.resize_on == "host" and stored_size != (train_size, train_size):
+        # Geometry and resize are one resampling, in stored pixels, and what comes before it goes
+        # with it: an image that has been resized is no place for a crop by 4 stored pixels.
+        chain_on_host = augment_to("float32")
+
+        def to_size(batch: Batch) -> Batch:
+            key = tf.stack([tf.constant(seed, tf.int64), batch.epoch])
+            images = chain_on_host.to_size(batch.images, key, batch.positions, batch.indices)
+            return batch._replace(images=images)
+
+        def the_rest(images, labels, seed, positions, indices):
+            images, labels = augment.mix(images, labels, seed, positions)
+            return normalise(images, scheme), labels
+
+        return Transforms(to_size, None, the_rest, evaluation)
+
     def on_device(images, labels, seed, positions, indices):
         images, labels = augment(images, labels, seed, positions, indices)
         return normalise(images, scheme), labels
 
-    def resize_on_host(batch: Batch) -> Batch:
-        images = resize(batch.images, (train_size, train_size), method=method, dtype="float32")
-        return batch._replace(images=images)
+    def as_resized(batch: Batch) -> Batch:
+        return batch._replace(images=tf.cast(batch.images, tf.float32))
 
     return Transforms(
-        on_host=resize_on_host if data.resize_on == "host" else None,
+        on_host=as_resized if data.resize_on == "host" else None,
         before_program=None if policy.compiled else augment,
         on_device=on_device if policy.compiled else normalise_only,
         for_evaluation=evaluation,
