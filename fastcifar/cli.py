@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastcifar import __version__
 from fastcifar.errors import ConfigError, FastcifarError, nearest, one_line
 from fastcifar.surroundings import check_keras_json, settle_keras, settle_program
+from fastcifar.wording import counted
 
 _HELP = """\
 usage: fastcifar COMMAND ...
@@ -154,7 +155,7 @@ def _evaluate(arguments: list[str]) -> int:
     )
     display.line(
         f"test accuracy {evaluation.accuracy:.4f}  test loss {evaluation.loss:.4f}  "
-        f"{len(splits.test):,} images"
+        f"{counted(len(splits.test), 'image')}"
     )
     width = max(len(name) for name in splits.class_names)
     for name, row, right in zip(
@@ -162,7 +163,7 @@ def _evaluate(arguments: list[str]) -> int:
     ):
         total = int(row.sum())
         share = f"{right / total:.4f}" if total else "     -"
-        display.line(f"  {name:<{width}}  {share}  {total:,} images")
+        display.line(f"  {name:<{width}}  {share}  {counted(total, 'image')}")
     return 0
 
 
@@ -214,10 +215,16 @@ def _prepare(arguments: list[str]) -> int:
     _start_tensorflow()
     from fastcifar.data.sources.ingest import ReadOptions
     from fastcifar.data.sources.preparation import prepare
+    from fastcifar.training import opening
     from fastcifar.training.progress import Display
 
     display = Display()
     _show_notes(display, no_effect.of_preparing(data, typed, given))
+
+    def found(class_names: Sequence[str], counts: Mapping[str, int]) -> None:
+        for line in opening.lines(opening.of_set(class_names, counts)):
+            display.line(line)
+
     try:
         options = ReadOptions(
             storage_size=given.storage_size,
@@ -233,6 +240,7 @@ def _prepare(arguments: list[str]) -> int:
             archive=given.archive,
             trust_archive=given.trust_archive,
             options=options,
+            found=found,
         )
     finally:
         display.close()
@@ -283,7 +291,8 @@ def _augment(arguments: list[str]) -> int:
     write_whole(Path(given.out), lambda file: picture.save(file, "PNG"))
     for line in policy.describe().splitlines():
         display.line(line)
-    display.line(f"{given.images} images, {given.draws} draws each: {given.out}")
+    images, draws = counted(given.images, "image"), counted(given.draws, "draw")
+    display.line(f"{images}, {draws} of each: {given.out}")
     return 0
 
 

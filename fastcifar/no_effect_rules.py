@@ -300,22 +300,30 @@ OF_TRAINING = (
     ),
     Rule(("tf32",), lambda s: not s.on_gpu, "only GPUs have TF32"),
     Rule(("deterministic",), lambda s: not s.on_gpu, "a CPU gives the same bits in any case"),
-    Rule(("compile_cache",), lambda s: not s.xla, "XLA is off; --xla on compiles the step"),
+    Rule(
+        ("compile_cache",),
+        lambda s: s.config.runtime.compile_cache and not s.xla,
+        "XLA is off; --xla on compiles the step",
+    ),
     Rule(
         ("profile",),
-        lambda s: _calls(s) <= CALLS_BEFORE_A_TRACE,
+        lambda s: s.config.runtime.profile is not None and _calls(s) <= CALLS_BEFORE_A_TRACE,
         f"a trace is of a call after the first {CALLS_BEFORE_A_TRACE} of a phase, and no phase has "
         "more; lower --steps-per-call or raise --epochs",
     ),
     Rule(
         ("warmup_epochs",),
-        lambda s: s.every_phase(lambda p: round(p.warmup_epochs * s.steps_per_epoch) == 0),
+        lambda s: (
+            any(p.warmup_epochs for p in s.config.phases)
+            and s.every_phase(lambda p: round(p.warmup_epochs * s.steps_per_epoch) == 0)
+        ),
         "it is less than one step",
     ),
     Rule(
         ("start_image_size",),
-        lambda s: s.every_phase(
-            lambda p: p.epochs == 1 or p.start_image_size in (None, p.image_size)
+        lambda s: (
+            any(p.start_image_size for p in s.config.phases)
+            and s.every_phase(lambda p: p.epochs == 1 or p.start_image_size in (None, p.image_size))
         ),
         "the size grows from epoch to epoch, and the phase has one epoch",
     ),

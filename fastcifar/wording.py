@@ -14,4 +14,5 @@ def counted(count: int, noun: str) -> str:
     """
     if count == 1:
         return f"1 {noun}"
-    return f"{count:,} {noun}{'es' if noun.endswith(_SIBILANTS) else 's'}"
+    hisses = noun.endswith(_SIBILANTS) and not noun.endswith("epoch")
+    return f"{count:,} {noun}{'es' if hisses else 's'}"

@@ -393,6 +393,21 @@ def test_a_recipe_as_it_is_has_no_notes(name, facts):
     assert no_effect.of_training(situation, no_effect.given_fields(config)) == ()
 
 
+@pytest.mark.parametrize(
+    "flags",
+    ["--warmup-epochs 0", "--image-size 32 --epochs 1", "--profile None", "--compile-cache None"],
+)
+def test_what_is_switched_off_is_not_noted(flags):
+    assert notes_of(f"{flags} --trainable all") == ()
+
+
+def test_growth_that_is_left_out_of_a_recipe_is_not_noted():
+    order = parse_train(["cifar10-finetune", "--image-size", "224", "--epochs", "1"])
+    given = no_effect.given_fields(order.config, order.typed)
+    assert "start_image_size" in given
+    assert no_effect.of_training(Situation(order.config, **SITUATION), given) == ()
+
+
 def test_a_recipe_changed_so_that_its_own_values_are_idle_has_no_notes():
     assert notes_of("--source tfds --optimizer sgd --trainable head --epochs 1") == ()
 

@@ -7,14 +7,14 @@ import os
 
 import numpy as np
 
-from fastcifar import runtime
+from fastcifar import environment, runtime
 from fastcifar.config import RunConfig
 from fastcifar.data.records import refusing_damage
 from fastcifar.data.split import Splits, relabelled
 from fastcifar.errors import RunDirError, SourceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.rundir import RunDir
-from fastcifar.training import checkpoints, transforms
+from fastcifar.training import checkpoints, opening, transforms
 from fastcifar.training.assembly import (
     build_network,
     load_labelled,
@@ -25,6 +25,7 @@ from fastcifar.training.checkpoints import Checkpoints
 from fastcifar.training.device_memory import refusing_exhaustion
 from fastcifar.training.progress import Display
 from fastcifar.training.state import AVERAGES, WEIGHTS, check_names
+from fastcifar.wording import counted
 
 
 def evaluate_run(
@@ -74,9 +75,21 @@ def evaluate_run(
                 f"Received: {', '.join(splits.class_names)}"
             )
     for note in splits.notes:
-        display.line(note)
+        display.line(f"note: {note}")
     if not whole:
-        display.line(f"evaluated: the {len(splits.test):,} images of the test split")
+        display.line(f"evaluated: {counted(len(splits.test), 'image')} of the test split")
+    side, size = splits.test.image_shape[0], phase.image_size
+    sides = f"stored at {side}x{side} pixels, evaluated at {size}x{size}"
+    rows = [
+        *opening.of_set(splits.class_names, {"test": len(splits.test)}),
+        ("images", f"{sides}, views {views}"),
+        ("batch", counted(config.global_batch_size, "image")),
+        *opening.of_machine(
+            chosen.replicas, chosen.gpus, environment.cpu_name(), chosen.precision, chosen.xla
+        ),
+    ]
+    for line in opening.lines(rows):
+        display.line(line)
     with chosen.strategy.scope():
         model = build_network(config, chosen, num_classes=len(splits.class_names))
     # Where averages of the weights were kept, it is them that the run evaluates.

@@ -19,7 +19,7 @@ from fastcifar.models.pretrained import STEM_CONV, load_into
 from fastcifar.models.subsets import select
 from fastcifar.no_effect_rules import Situation
 from fastcifar.runtime import Runtime
-from fastcifar.training import transforms
+from fastcifar.training import opening, transforms
 from fastcifar.training.assembly import (
     build_network,
     check_sync_batch_norm,
@@ -145,4 +145,21 @@ def prepare(
         optimizer=optimizer,
         state=state,
         say=display.line,
+    )
+
+
+def describe(prepared: Prepared) -> list[str]:
+    """Return what a run trains on, how and by what, as lines for its start."""
+    splits, chosen, config = prepared.splits, prepared.runtime, prepared.config
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    counts = {name: len(part) for name, part in parts.items() if part is not None}
+    return opening.lines(
+        [
+            *opening.of_set(splits.class_names, counts, splits.held_out),
+            opening.of_batches(len(splits.train), config.global_batch_size, chosen.replicas),
+            *opening.of_phases(config, splits.train.image_shape[0]),
+            *opening.of_machine(
+                chosen.replicas, chosen.gpus, environment.cpu_name(), chosen.precision, chosen.xla
+            ),
+        ]
     )

@@ -33,12 +33,13 @@ from fastcifar.training.event_log import EventLog
 from fastcifar.training.feature_cache import PhaseFeatures, open_cache
 from fastcifar.training.interrupts import Interrupted, Interrupts
 from fastcifar.training.phase import Phase, build_step, open_batches, plan
-from fastcifar.training.preparation import Prepared, prepare
+from fastcifar.training.preparation import Prepared, describe, prepare
 from fastcifar.training.profiling import Profiler
 from fastcifar.training.progress import Display, epoch_line
 from fastcifar.training.step import StepMetrics, TrainStep
 from fastcifar.training.summary import finite, parameters, ratio, summarise
 from fastcifar.training.workers import Workers
+from fastcifar.wording import counted
 
 # Test images kept with their predictions for the plot of samples.
 _SAMPLES = 25
@@ -229,10 +230,11 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """Run what is left of the phases, then evaluate on the test split."""
+        for line in describe(self.prepared):
+            self.display.line(line)
         self.display.line(
             f"ResNet{self.config.model.depth}, {parameters(self.prepared.model):,} parameters; "
-            f"{len(self.prepared.splits.train):,} training images, "
-            f"{self.prepared.steps_per_epoch} steps an epoch; into {self.run_dir.path}"
+            f"into {self.run_dir.path}"
         )
         if self.config.on_divergence == "rollback" and not self.checkpoints.paths():
             self._save(best=False)  # the start is a place to go back to
@@ -372,7 +374,7 @@ class Training:
         with self.clock.account("paused"), self.profiler.trace() as asked:
             steps, metrics = calls.run(self.progress.step, end - self.progress.step, asked)
         self._count(steps, metrics, 0.0)
-        self.display.line(f"traced {steps} steps into {self.run_dir.tensorboard_path}")
+        self.display.line(f"traced {counted(steps, 'step')} into {self.run_dir.tensorboard_path}")
 
     def _count(self, steps: int, metrics: StepMetrics, seconds: float) -> None:
         """Add a call to the epoch's sums; `seconds` is 0 for a call that compiled."""

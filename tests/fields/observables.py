@@ -122,17 +122,14 @@ def pixels(config: RunConfig) -> Any:
     """What the network sees of a training image and of a test image, by the phases' transforms."""
     parts = prepared(config)
     stored = tf.constant(parts.splits.train.take(np.arange(4)).in_memory().images)
-    labels, positions = tf.range(4) % 2, tf.range(4, dtype=tf.int64)
     found = []
     for phase in phases.plan(parts.config, parts):
         made = phase.transforms
-        device = tf.function(made.before_program or made.on_device)
-        traced = device.get_concrete_function(
-            stored, labels, tf.constant([parts.config.seed, 1], tf.int64), positions
-        )
-        seen, soft = traced(
-            stored, labels, tf.constant([parts.config.seed, 1], tf.int64), positions
-        )
+        batch = next(iter(phases.host_batches(parts.config, parts, phase, phase.first_step)))
+        key = tf.stack([tf.constant(parts.config.seed, tf.int64), batch.epoch])
+        given = (batch.images, batch.labels, key, batch.positions, batch.indices)
+        traced = tf.function(made.before_program or made.on_device).get_concrete_function(*given)
+        seen, soft = traced(*given)
         kinds = {operation.type for operation in traced.graph.get_operations()}
         kinds |= {
             node.op for f in traced.graph.as_graph_def().library.function for node in f.node_def

@@ -168,7 +168,7 @@ def test_the_runs_own_folder_is_evaluated_whole_where_it_is_named(tmp_path, caps
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
-    assert "evaluated: the 2 images of the test split" in said
+    assert "evaluated: 2 images of the test split" in said
     assert "there is no test split: 10% of train" in said
     assert main(["evaluate", str(tmp_path / "run"), *("--data-path", str(tmp_path / "set"))]) == 0
     said = capsys.readouterr().out

@@ -29,6 +29,7 @@ from fastcifar.data.sources.ingest import (
 from fastcifar.data.split import Examples, Splits
 from fastcifar.data.splitting import hold_out
 from fastcifar.errors import SourceError
+from fastcifar.wording import counted
 
 TEST_FRACTION = 0.1  # held out of train where a source has neither test nor validation images
 
@@ -165,7 +166,7 @@ def complete(found: tuple[dict[str, Examples], Manifest], notes: list[str]) -> S
         held_out["test"] = len(splits["test"]), whole
         notes.append(
             f"there is no test split: {TEST_FRACTION:.0%} of train, class-balanced, are held "
-            f"out as test ({len(splits['test'])} images)"
+            f"out as test ({counted(len(splits['test']), 'image')})"
         )
     return Splits(splits["train"], splits["test"], splits.get("validation"), tuple(notes), held_out)
 

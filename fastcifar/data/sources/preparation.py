@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fastcifar.data.sources.ingest import EncodedSet, ReadOptions
 from fastcifar.errors import SourceError
 from fastcifar.paths import local_path
+from fastcifar.wording import counted
+
+# Told of a set before it is decoded: the names of the classes, and the images of each split.
+Found = Callable[[Sequence[str], Mapping[str, int]], None]
 
 
 def prepare(
@@ -17,6 +22,7 @@ def prepare(
     archive: str | None = None,
     trust_archive: bool = False,
     options: ReadOptions | None = None,
+    found: Found | None = None,
 ) -> list[str]:
     """Prepare a data set; return what was done and where it is, one line each.
 
@@ -37,6 +43,8 @@ def prepare(
         archive: for tfds: the official archive of cifar10 or cifar100 in binary format.
         trust_archive: accept an archive of another checksum; all that it holds is then checked.
         options: how to read the images.
+        found: called before anything is decoded, with the names of the classes and the images of
+            each split.
 
     Raises:
         SourceError: if the set cannot be had, or the disk refuses.
@@ -47,7 +55,7 @@ def prepare(
     if trust_archive and archive is None:
         raise SourceError("--trust-archive needs the archive: add --archive FILE")
     if source == "tfds":
-        return _prepare_tfds(dataset, data_path, archive, trust_archive, options)
+        return _prepare_tfds(dataset, data_path, archive, trust_archive, options, found)
     if source == "image_folder":
         if data_path is None:
             raise SourceError(
@@ -58,23 +66,30 @@ def prepare(
 
         start_ahead()  # while the files are listed
         data = encoded_set(Path(local_path("data-path", data_path)), options)
-        return _prepare(data, options)
+        return _prepare(data, options, found)
     if source == "kaggle":
         from fastcifar.data.sources.kaggle import encoded_set as kaggle_set
 
         data = kaggle_set(dataset, data_path, options)
-        return _prepare(data, options)
+        return _prepare(data, options, found)
     if source == "keras":
         from fastcifar.data.sources.keras_datasets import load_keras
 
         splits = load_keras(dataset, options)
         count = len(splits.train) + len(splits.test)
-        return [f"{dataset} is in Keras' cache, verified: {count} images"]
+        if found is not None:
+            found(splits.class_names, {"train": len(splits.train), "test": len(splits.test)})
+        return [f"{dataset} is in Keras' cache, verified: {counted(count, 'image')}"]
     raise SourceError(f"prepare takes tfds, image_folder, kaggle or keras. Received: {source!r}")
 
 
 def _prepare_tfds(
-    dataset: str, data_path: str | None, archive: str | None, trust: bool, options: ReadOptions
+    dataset: str,
+    data_path: str | None,
+    archive: str | None,
+    trust: bool,
+    options: ReadOptions,
+    found: Found | None,
 ) -> list[str]:
     from fastcifar.data.sources.tfds import encoded_set
 
@@ -86,12 +101,14 @@ def _prepare_tfds(
             dataset, archive, data_path=data_path, trust=trust, progress=options.progress
         )
     data = encoded_set(dataset, data_path, options)
-    return [*done, *_prepare(data, options)]
+    return [*done, *_prepare(data, options, found)]
 
 
-def _prepare(data: EncodedSet, options: ReadOptions) -> list[str]:
+def _prepare(data: EncodedSet, options: ReadOptions, found: Found | None) -> list[str]:
     from fastcifar.data import prepared
     from fastcifar.data.sources import delivery
 
+    if found is not None:
+        found(data.class_names, {name: split.count for name, split in data.splits.items()})
     done = delivery.prepare(data, options)
     return [*data.notes, *done, *delivery.notes_of(prepared.read(data.key.folder()))]
