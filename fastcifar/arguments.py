@@ -56,6 +56,9 @@ class TrainFlags:
     """The folder of the run. Default: runs/RECIPE-UTCTIME."""
     resume: bool = False
     """Go on from the newest checkpoint in --run-dir."""
+    allow_changed_data: bool = False
+    """Go on with other images than the run had (--resume), or test on images that the run of
+    --weights was trained on."""
     scale_learning_rate: bool = False
     """Take the rates as meant for the recipe's global batch, and scale them to the one given."""
     phases: PhaseFlags = field(default_factory=PhaseFlags)
@@ -76,6 +79,8 @@ class EvaluateFlags:
     """Average the logits of several views of each image. Default: as the run did at its end."""
     global_batch_size: int = 128
     """Images in one call."""
+    allow_changed_data: bool = False
+    """Evaluate though the run's own test images have changed."""
     data: DataConfig = field(default_factory=DataConfig)
 
 
@@ -133,6 +138,7 @@ class TrainOrder:
     names_folder: bool
     typed: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    allow_changed_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,7 @@ class EvaluateOrder:
     views: str
     whole: bool = False  # all labelled images of an image folder, not a test split
     typed: frozenset[str] = frozenset()
+    allow_changed_data: bool = False
 
 
 def parse_train(arguments: Sequence[str]) -> TrainOrder:
@@ -200,7 +207,15 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
             "same on each"
         )
     run_dir = given.run_dir or str(rundir.default_path(config.recipe))
-    return TrainOrder(config, run_dir, resume, given.run_dir is not None, asked.fields(), notes)
+    return TrainOrder(
+        config,
+        run_dir,
+        resume,
+        names_folder=given.run_dir is not None,
+        typed=asked.fields(),
+        notes=notes,
+        allow_changed_data=given.allow_changed_data,
+    )
 
 
 def _read_config(path: str, recipe: str | None) -> RunConfig:
@@ -266,6 +281,7 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOrder:
         given.test_time_augmentation,
         whole=named and given.data.source == "image_folder",
         typed=asked.fields(),
+        allow_changed_data=given.allow_changed_data,
     )
 
 

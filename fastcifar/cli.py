@@ -112,6 +112,7 @@ def _train(arguments: list[str]) -> int:
             order.config,
             str(run),
             resume=order.resume,
+            allow_changed_data=order.allow_changed_data,
             display=display,
             typed=order.typed,
             notes_on_flags=order.notes,
@@ -151,6 +152,7 @@ def _evaluate(arguments: list[str]) -> int:
         checkpoint=order.checkpoint,
         views=order.views,
         whole=order.whole,
+        allow_changed_data=order.allow_changed_data,
         display=display,
     )
     display.line(

@@ -143,6 +143,7 @@ class RunDir:
         self.path = Path(path)
         self.config_path = self.path / "config.json"
         self.environment_path = self.path / "environment.json"
+        self.data_path = self.path / "data.npz"
         self.metrics_path = self.path / "metrics.jsonl"
         self.summary_path = self.path / "summary.json"
         self.samples_path = self.path / "samples.npz"
@@ -155,8 +156,14 @@ class RunDir:
         return self.path / "logs" / f"worker-{worker}.log"
 
     @classmethod
-    def create(cls, path: str | Path, config: RunConfig, environment: dict) -> RunDir:
-        """Start a new run folder.
+    def create(
+        cls,
+        path: str | Path,
+        config: RunConfig,
+        environment: dict,
+        data: dict[str, np.ndarray] | None = None,
+    ) -> RunDir:
+        """Start a new run folder; `data` is what `write_data` takes.
 
         Raises:
             RunDirError: if it already holds a run or cannot be written.
@@ -164,6 +171,8 @@ class RunDir:
         run = cls(path)
         run.check_unused()
         run.write_environment(environment)
+        if data is not None:
+            run.write_data(**data)
         run.write_config(config)  # last: it is what makes the folder a run
         return run
 
@@ -229,6 +238,18 @@ class RunDir:
     def write_environment(self, environment: dict) -> None:
         """Replace environment.json; see `fastcifar.environment.fingerprint`."""
         self._write_json(self.environment_path, environment)
+
+    def read_data(self) -> dict[str, np.ndarray] | None:
+        """What the run is trained on (`fastcifar.training.same_data`), or None if it is not told.
+
+        Raises:
+            RunDirError: if the file cannot be read or is damaged.
+        """
+        return read_arrays(self.data_path) if self.data_path.exists() else None
+
+    def write_data(self, **arrays: np.ndarray) -> None:
+        """Replace what the run is trained on; see `read_data`."""
+        write_whole(self.data_path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def read_metrics(self) -> list[dict]:
         """One dict per finished epoch; empty where none is finished.

@@ -23,7 +23,7 @@ from fastcifar.models.resnet import build_resnet
 from fastcifar.paths import local_path
 from fastcifar.rundir import RunDir
 from fastcifar.runtime import Runtime
-from fastcifar.training import checkpoints
+from fastcifar.training import checkpoints, same_data
 from fastcifar.training.checkpoints import Checkpoints
 from fastcifar.training.state import AVERAGES, WEIGHTS
 
@@ -131,14 +131,13 @@ def read_weights(config: ModelConfig) -> Pretrained | None:
     """
     if config.weights == "none":
         return None
-    named = None if config.weights == "imagenet" else _named_run(config.weights)
+    named = named_run(config.weights)
     if named is None:
         return pretrained.read(config.weights, depth=config.depth)
     run = RunDir.open(named[0])
     model = run.read_config().model
     which, path = Checkpoints(run.checkpoints_path).chosen(named[1])
     arrays, progress = checkpoints.load(path)
-    summary = run.read_summary() or {}
     settled = _settle(model, None)
     return pretrained.from_arrays(
         arrays,
@@ -150,14 +149,16 @@ def read_weights(config: ModelConfig) -> Pretrained | None:
             batch_norm_epsilon=settled.batch_norm_epsilon,
             normalise=settled.normalise,
         ),
-        class_names=tuple(summary["class_names"]) if "class_names" in summary else None,
+        class_names=same_data.class_names(run, progress),
         # Where averages were kept, it is them that the run was evaluated with.
         prefix=AVERAGES if any(name.startswith(AVERAGES) for name in arrays) else WEIGHTS,
     )
 
 
-def _named_run(weights: str) -> tuple[Path, str] | None:
+def named_run(weights: str) -> tuple[Path, str] | None:
     """The run folder that `--weights` names, and which weights of it: RUN, RUN:best or RUN:last."""
+    if weights in ("none", "imagenet"):
+        return None
     folder, _, which = weights.rpartition(":")
     for text, chosen in ((weights, "auto"), (folder, which)):
         if not text or chosen not in ("auto", "best", "last"):

@@ -35,6 +35,8 @@ class Progress:
         warnings: lines for summary.json.
         rate_scale: what the schedule's rates are multiplied by, after rollbacks.
         rollbacks: each with its reason, the step it went back to and the scale from there on.
+        data: the identity of what the run is trained on (`fastcifar.data.identity`); empty in a
+            checkpoint of an older version.
     """
 
     step: int = 0
@@ -48,6 +50,7 @@ class Progress:
     warnings: list[str] = field(default_factory=list)
     rate_scale: float = 1.0
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:

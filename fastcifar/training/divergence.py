@@ -109,6 +109,7 @@ def way_back(
     rollback = {"reason": str(error), "to_step": good.step, "rate_scale": scale}
     good = dataclasses.replace(
         good,
+        data=progress.data,
         rate_scale=scale,
         rollbacks=[*progress.rollbacks, rollback],
         warnings=list(progress.warnings),

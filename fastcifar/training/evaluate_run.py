@@ -11,10 +11,10 @@ from fastcifar import environment, runtime
 from fastcifar.config import RunConfig
 from fastcifar.data.records import refusing_damage
 from fastcifar.data.split import Splits, relabelled
-from fastcifar.errors import RunDirError, SourceError
+from fastcifar.errors import RunDirError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.rundir import RunDir
-from fastcifar.training import checkpoints, opening, transforms
+from fastcifar.training import checkpoints, opening, same_data, transforms
 from fastcifar.training.assembly import (
     build_network,
     load_labelled,
@@ -35,6 +35,7 @@ def evaluate_run(
     checkpoint: str = "auto",
     views: str = "none",
     whole: bool = False,
+    allow_changed_data: bool = False,
     display: Display | None = None,
 ) -> tuple[Evaluation, Splits]:
     """Evaluate a run's weights on the test split of `config.data`; return it with the splits.
@@ -48,11 +49,12 @@ def evaluate_run(
         views: test-time augmentation, of `fastcifar.augment.test_time.VIEWS`.
         whole: evaluate all labelled images of the image folder that `config.data` names, whose
             classes may be some of the run's; they are the test split of the result.
+        allow_changed_data: evaluate although the test images are not those of the run any more.
         display: where notes and progress are shown; nowhere by default.
 
     Raises:
         RunDirError: if there is no such checkpoint, or it does not fit the configuration.
-        SourceError: if the source's classes are not those of the run.
+        SourceError: if the source's classes are not those of the run, or its test images are not.
     """
     display = display or Display(quiet=True)
     run = RunDir.open(run_dir)
@@ -63,19 +65,16 @@ def evaluate_run(
     phase = config.phase_at(progress.epoch)  # whose image size they were validated at
     chosen = runtime.setup(config.runtime)
     per_replica_batch_size(config.global_batch_size, chosen.replicas)
-    summary = run.read_summary()
-    class_names = tuple(summary["class_names"]) if summary else None
+    class_names = same_data.class_names(run, progress)
     if whole:
         splits = _load_whole(run, config, class_names, display)
     else:
         splits = load_splits(config.data, seed=config.seed, progress=display.count)
-        if class_names not in (None, splits.class_names):
-            raise SourceError(
-                f"the source must have the classes of the run: {', '.join(class_names or ())}. "
-                f"Received: {', '.join(splits.class_names)}"
-            )
     for note in splits.notes:
         display.line(f"note: {note}")
+    own = not whole and same_data.same_source(config, run.read_config())
+    for line in same_data.check_evaluated(run, progress, splits, own=own, allow=allow_changed_data):
+        display.line(line)
     if not whole:
         display.line(f"evaluated: {counted(len(splits.test), 'image')} of the test split")
     side, size = splits.test.image_shape[0], phase.image_size

@@ -19,11 +19,12 @@ from fastcifar.models.pretrained import STEM_CONV, load_into
 from fastcifar.models.subsets import select
 from fastcifar.no_effect_rules import Situation
 from fastcifar.runtime import Runtime
-from fastcifar.training import opening, transforms
+from fastcifar.training import opening, same_data, transforms
 from fastcifar.training.assembly import (
     build_network,
     check_sync_batch_norm,
     load_splits,
+    named_run,
     per_replica_batch_size,
     read_weights,
     settle_model,
@@ -69,6 +70,7 @@ def prepare(
     fresh: bool = True,
     typed: Collection[str] = (),
     notes_on_flags: Sequence[str] = (),
+    allow_changed_data: bool = False,
 ) -> Prepared:
     """Set up devices, data and network; what can fail for the user's reasons fails here.
 
@@ -78,6 +80,7 @@ def prepare(
         fresh: read the weights to start from; not needed where a checkpoint will replace them.
         typed: the fields that were given by flags, even if with the recipe's values.
         notes_on_flags: what the user should know of flags that are no fields.
+        allow_changed_data: test on images that the weights have been trained on.
 
     Raises:
         UserError: for anything the configuration asks that this machine or data cannot do.
@@ -97,6 +100,10 @@ def prepare(
     splits = load_splits(config.data, seed=config.seed, progress=display.count)
     for note in splits.notes:
         display.line(f"note: {note}")
+    if weights is not None:
+        warnings += same_data.check_weights(
+            named_run(config.model.weights), splits, allow=allow_changed_data
+        )
     steps = ordering.steps_per_epoch(len(splits.train), config.global_batch_size)
     if not steps:
         raise ConfigError(

@@ -19,13 +19,15 @@ import tensorflow as tf
 from fastcifar import runtime
 from fastcifar.augment import policies
 from fastcifar.config import RunConfig
+from fastcifar.data.identity import identify
 from fastcifar.data.records import refusing_damage
 from fastcifar.errors import ConfigError, DeviceMemoryError, DivergenceError
 from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.models.losses import describe_objective
 from fastcifar.rundir import RunDir
 from fastcifar.timing import Stopwatch
-from fastcifar.training import checkpoints, divergence, feature_cache
+from fastcifar.training import checkpoints, divergence, feature_cache, same_data
+from fastcifar.training.assembly import named_run
 from fastcifar.training.calls import Calls
 from fastcifar.training.checkpoints import Checkpoints, Progress
 from fastcifar.training.device_memory import refusing_exhaustion
@@ -50,6 +52,7 @@ def train(
     run_dir: str,
     *,
     resume: bool = False,
+    allow_changed_data: bool = False,
     display: Display | None = None,
     typed: Collection[str] = (),
     notes_on_flags: Sequence[str] = (),
@@ -60,6 +63,8 @@ def train(
         config: the resolved configuration.
         run_dir: a folder that holds no run yet; with `resume`, one that does.
         resume: go on from the newest good checkpoint, or from the start where there is none yet.
+        allow_changed_data: go on with other images than the run, or the one whose weights it starts
+            from, was trained on (`fastcifar.training.same_data`); a warning says so.
         display: where progress is shown; nowhere by default.
         typed, notes_on_flags: see `fastcifar.training.preparation.prepare`.
 
@@ -97,7 +102,12 @@ def train(
         fresh = resumed is None
         with _fitting(config, run):
             prepared = prepare(
-                config, display, fresh=fresh, typed=typed, notes_on_flags=notes_on_flags
+                config,
+                display,
+                fresh=fresh,
+                allow_changed_data=allow_changed_data,
+                typed=typed,
+                notes_on_flags=notes_on_flags,
             )
         config = prepared.config
         feature_cache.check_memory(prepared)
@@ -107,16 +117,20 @@ def train(
                 "--test-weights out"
             )
         if chief and not resume:
-            run = RunDir.create(run_dir, config, prepared.environment)
+            data = same_data.describe(prepared.splits, named_run(config.model.weights))
+            run = RunDir.create(run_dir, config, prepared.environment, data)
         workers = Workers(prepared.runtime.strategy, cluster)
         fitting = _fitting(config, run, made=chief and not resume)
         with Interrupts() as interrupts, fitting, workers.watched(), refusing_damage():
             training = Training(config, run, prepared, clock, display, interrupts, workers)
+            changed: Sequence[str] = ()
+            if resume:
+                before = Progress() if resumed is None else resumed[2]
+                changed = training.check_data(before, allow_changed=allow_changed_data)
             if resumed is not None:
                 training.restore(*resumed)
-            else:
-                for warning in prepared.warnings:
-                    training.warn(warning)
+            for warning in (*(prepared.warnings if resumed is None else ()), *changed):
+                training.warn(warning)
             return training.run()
     finally:
         display.close()
@@ -185,7 +199,9 @@ class Training:
         # One process writes the run folder; what it writes, all have computed.
         self.writes = prepared.runtime.is_chief
         self.checkpoints = Checkpoints(run.checkpoints_path)
-        self.progress = Progress(steps_per_epoch=prepared.steps_per_epoch)
+        self.progress = Progress(
+            steps_per_epoch=prepared.steps_per_epoch, data=identify(prepared.splits)
+        )
         self.seconds_before: dict[str, float] = {}
         self.phases = plan(config, prepared)
         self.evaluators: dict[tuple[int, str], Evaluator] = {}
@@ -195,6 +211,15 @@ class Training:
         self.profiler = Profiler(
             run.tensorboard_path if self.writes else None, config.runtime.profile
         )
+
+    def check_data(self, before: Progress, *, allow_changed: bool) -> list[str]:
+        """Compare the data with that of a checkpoint, or of the start; return what to warn of."""
+        notes, warnings = same_data.check_resumed(
+            self.run_dir, before, self.prepared.splits, allow=allow_changed, write=self.writes
+        )
+        for note in notes:
+            self.display.line(note)
+        return warnings
 
     def restore(self, path: Path, arrays: dict[str, np.ndarray], progress: Progress) -> None:
         """Go on from a checkpoint; what differs from the machine it comes from is a warning."""
@@ -210,7 +235,7 @@ class Training:
             "the run folder must be on a file system that all of them see",
         )
         self.prepared.state.restore(arrays)
-        self.progress = progress
+        self.progress = dataclasses.replace(progress, data=self.progress.data)
         self.seconds_before = dict(progress.seconds)
         before, now = self.run_dir.read_environment(), self.prepared.environment
         for key in ("versions", "cpu", "gpus", "threads"):

@@ -48,7 +48,9 @@ def test_best_weights_and_views(run):
 def test_other_classes_are_refused(run):
     folder, _ = run
     config = small(data={"synthetic_classes": 4})
-    with pytest.raises(SourceError, match="classes of the run: disc"):
+    with pytest.raises(
+        SourceError, match=r"those of the run .* Received: 4 classes in place of 10"
+    ):
         evaluate_run(folder, config)
 
 

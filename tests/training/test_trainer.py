@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastcifar.errors import ConfigError, DivergenceError, RunDirError
+from fastcifar.errors import ConfigError, DivergenceError, RunDirError, SourceError
 from fastcifar.rundir import RunDir
 from fastcifar.training import calls, checkpoints
 from fastcifar.training.checkpoints import Checkpoints
@@ -217,8 +217,11 @@ def test_resume_with_other_data_is_refused(tmp_path):
     folder = str(tmp_path / "run")
     with pytest.raises(Interrupted):
         train(small(runtime={"steps_per_call": "1"}), folder, display=StopAt(1))
+    other = small(data={"synthetic_count": 256})
+    with pytest.raises(SourceError, match="train: 115 images before, 230 now"):
+        train(other, folder, resume=True)
     with pytest.raises(ConfigError, match="7 steps per epoch"):
-        train(small(data={"synthetic_count": 256}), folder, resume=True)
+        train(other, folder, resume=True, allow_changed_data=True)
     with pytest.raises(RunDirError, match="does not fit"):
         train(small(model={"width": 8}), folder, resume=True)
 
