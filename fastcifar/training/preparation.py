@@ -19,7 +19,7 @@ from fastcifar.models.pretrained import STEM_CONV, load_into
 from fastcifar.models.subsets import select
 from fastcifar.no_effect_rules import Situation
 from fastcifar.runtime import Runtime
-from fastcifar.training import opening, same_data, transforms
+from fastcifar.training import differences, opening, same_data, transforms
 from fastcifar.training.assembly import (
     build_network,
     check_sync_batch_norm,
@@ -43,7 +43,7 @@ class Prepared:
         warnings: what the run's summary should tell.
         notes: what else the user should know: of the images, and of settings without effect.
         runtime: devices and what was chosen for them.
-        environment: see `fastcifar.environment.fingerprint`.
+        environment: of `fastcifar.environment.fingerprint`, and how the run computes.
         splits: the images.
         steps_per_epoch: whole global batches in the training split.
         model, optimizer, state: made under the strategy's scope.
@@ -145,7 +145,10 @@ def prepare(
         warnings=warnings,
         notes=(*splits.notes, *without_effect),
         runtime=chosen,
-        environment=environment.fingerprint(list(chosen.gpus), dict(chosen.threads)),
+        environment={
+            **environment.fingerprint(list(chosen.gpus), dict(chosen.threads)),
+            "computing": differences.computing(config, chosen),
+        },
         splits=splits,
         steps_per_epoch=steps,
         model=model,

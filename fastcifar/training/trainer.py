@@ -26,7 +26,7 @@ from fastcifar.evaluation.evaluate import Evaluation, Evaluator
 from fastcifar.models.losses import describe_objective
 from fastcifar.rundir import RunDir
 from fastcifar.timing import Stopwatch
-from fastcifar.training import checkpoints, divergence, feature_cache, same_data
+from fastcifar.training import checkpoints, differences, divergence, feature_cache, same_data
 from fastcifar.training.assembly import named_run
 from fastcifar.training.calls import Calls
 from fastcifar.training.checkpoints import Checkpoints, Progress
@@ -237,10 +237,9 @@ class Training:
         self.prepared.state.restore(arrays)
         self.progress = dataclasses.replace(progress, data=self.progress.data)
         self.seconds_before = dict(progress.seconds)
-        before, now = self.run_dir.read_environment(), self.prepared.environment
-        for key in ("versions", "cpu", "gpus", "threads"):
-            if before.get(key) != now[key]:
-                self.warn(f"resumed with other {key}: {now[key]} instead of {before.get(key)}")
+        before = self.run_dir.read_environment()
+        for difference in differences.of_resumed(before, self.prepared.environment):
+            self.warn(difference)
         newest = self.checkpoints.newest()
         if path != newest:
             self.warn(f"{newest.name} holds values that are not finite: resumed from {path.name}")
