@@ -327,7 +327,8 @@ class RuntimeConfig:
     gpu_memory_limit: str = "auto"
     """What each part of a split GPU may take, such as 8GB; auto shares nine tenths of it out."""
     reduce_dtype: Literal["float32", "bfloat16"] = "float32"
-    """What gradients are added up in across replicas; bfloat16 halves the traffic."""
+    """What gradients are added up in across replicas; bfloat16 halves the traffic, and several GPUs
+    cannot."""
     tf32: bool = True
     """Let GPUs of compute capability 8.0 or more multiply float32 as TF32."""
     worker_timeout: float = 600.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled  # has no public name
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
@@ -14,6 +15,10 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float =
         label_smoothing: share of each label spread evenly over all classes (Szegedy et al.,
             "Rethinking the Inception Architecture", 2016).
     """
+    if labels.shape.rank == 1 and is_op_determinism_enabled():
+        # TensorFlow's deterministic gradient for sparse labels is a scatter, which XLA makes a loop
+        # over the batch on a GPU.
+        labels = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     if labels.shape.rank == 1:
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     else:
@@ -42,7 +47,8 @@ def describe_objective(*, label_smoothing: float = 0.0, mixed: bool = False) -> 
 
 def correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Return 1.0 where the largest logit is the label (the largest label, if soft): float32 [B]."""
+    # int64: what is int32 TensorFlow compares on the host, which would wait for a GPU.
     if labels.shape.rank == 2:
-        labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
-    predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    return tf.cast(tf.equal(predicted, tf.cast(labels, tf.int32)), tf.float32)
+        labels = tf.argmax(labels, axis=-1, output_type=tf.int64)
+    predicted = tf.argmax(logits, axis=-1, output_type=tf.int64)
+    return tf.cast(tf.equal(predicted, tf.cast(labels, tf.int64)), tf.float32)

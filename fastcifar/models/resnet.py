@@ -15,6 +15,7 @@ import keras
 from fastcifar.errors import ConfigError
 from fastcifar.models.batch_norm import BatchNormalization
 from fastcifar.models.heads import classify
+from fastcifar.models.max_pooling import FusedMaxPooling2D
 
 # Blocks of each of the four stages. 14 and 26 are the same code at a size for tests and CPUs.
 BLOCKS = {
@@ -81,6 +82,7 @@ def build_resnet(
     batch_norm_momentum: float = 0.9,
     batch_norm_epsilon: float = 1.001e-5,
     sync_batch_norm: bool = False,
+    fused_pooling: bool = False,
     dtype: Any = "float32",
     seed: int = 0,
 ) -> keras.Model:
@@ -99,6 +101,7 @@ def build_resnet(
             identity.
         batch_norm_momentum, batch_norm_epsilon: as in `keras.layers.BatchNormalization`.
         sync_batch_norm: batch statistics over all replicas.
+        fused_pooling: the gradient of max-pooling that XLA fuses on GPUs; the same values.
         dtype: a Keras dtype policy or its name. Weights and logits are float32 under the mixed
             policies.
         seed: of the initial weights, which depend on it and on the layer's name alone.
@@ -124,7 +127,8 @@ def build_resnet(
     x = build.relu(build.bn(x, "conv1_bn"), "conv1_relu")
     if stem == "imagenet":
         x = build.pad(x, 1, "pool1_pad")
-        x = keras.layers.MaxPooling2D(3, strides=2, dtype=dtype, name="pool1_pool")(x)
+        pool = FusedMaxPooling2D if fused_pooling else keras.layers.MaxPooling2D
+        x = pool(3, strides=2, dtype=dtype, name="pool1_pool")(x)
 
     for stage, blocks in enumerate(BLOCKS[depth]):
         for block in range(blocks):

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from fastcifar.config import DataConfig, ModelConfig, RunConfig, parse_bytes
+from fastcifar.config import DataConfig, ModelConfig, RunConfig, RuntimeConfig, parse_bytes
 from fastcifar.data import sources, splitting, storage
 from fastcifar.data.sources import image_folder
 from fastcifar.data.sources.ingest import ReadOptions
@@ -208,6 +208,7 @@ def build_model(
     dtype: Any,
     replicas: int = 1,
     image_size: int | None = None,
+    fused_pooling: bool = False,
 ) -> keras.Model:
     """Build the network: images [B, H, W, 3] of any size -> float32 logits [B, num_classes].
 
@@ -218,6 +219,7 @@ def build_model(
         dtype: the Keras dtype policy, such as `mixed_bfloat16`.
         replicas: devices taking part.
         image_size: side in pixels, which the pooling `flatten` has to know.
+        fused_pooling: see `build_resnet`.
     """
     choice = _settle(config, None)
     flat = config.pooling == "flatten"
@@ -236,6 +238,7 @@ def build_model(
         batch_norm_epsilon=choice.batch_norm_epsilon,
         # On one replica the fused kernel already sees the whole batch.
         sync_batch_norm=config.sync_batch_norm and replicas > 1,
+        fused_pooling=fused_pooling,
         dtype=dtype,
         seed=seed,
     )
@@ -254,7 +257,22 @@ def build_network(config: RunConfig, chosen: Runtime, *, num_classes: int) -> ke
         replicas=chosen.replicas,
         # Where the size matters (pooling `flatten`), all phases have the same.
         image_size=config.phases[0].image_size,
+        fused_pooling=chosen.xla and bool(chosen.gpus),
     )
+
+
+def check_reduction(config: RuntimeConfig, chosen: Runtime) -> None:
+    """Refuse to add gradients up in bfloat16 where TensorFlow cannot.
+
+    Raises:
+        ConfigError: where NCCL adds up.
+    """
+    nccl = chosen.gpus and chosen.replicas > 1 and config.logical_devices == 1
+    if nccl and config.reduce_dtype == "bfloat16":
+        raise ConfigError(
+            "reduce-dtype must be float32 on several GPUs, because TensorFlow's reduction between "
+            "them (NCCL) takes no bfloat16: leave --reduce-dtype out. Received: bfloat16"
+        )
 
 
 def check_sync_batch_norm(config: ModelConfig, chosen: Runtime) -> None:

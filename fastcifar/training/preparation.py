@@ -22,6 +22,7 @@ from fastcifar.runtime import Runtime
 from fastcifar.training import differences, opening, same_data, transforms
 from fastcifar.training.assembly import (
     build_network,
+    check_reduction,
     check_sync_batch_norm,
     load_splits,
     named_run,
@@ -92,6 +93,7 @@ def prepare(
     part = per_replica_batch_size(config.global_batch_size, chosen.replicas, accumulate)
     transforms.check_policies(config.phases, part)
     check_sync_batch_norm(config.model, chosen)
+    check_reduction(config.runtime, chosen)
     for note in chosen.notes:
         display.line(note)
     weights = read_weights(config.model) if fresh else None
