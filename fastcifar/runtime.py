@@ -124,12 +124,17 @@ def prepare_environment(config: RuntimeConfig) -> None:
             f"Received: {config.compile_cache}"
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "autotune").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DeviceError(
             f"compile-cache {folder} cannot be written: {error.strerror}. Choose another folder"
         ) from error
     os.environ["TF_XLA_FLAGS"] = f"{given} {wanted}".strip()
+    # A program from the cache is autotuned already; this is for those that differ in a part.
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "autotune_cache_dir" not in flags:
+        kept = f"--xla_gpu_per_fusion_autotune_cache_dir={folder / 'autotune'}"
+        os.environ["XLA_FLAGS"] = f"{flags} {kept}".strip()
 
 
 def find_cluster(config: RuntimeConfig) -> Cluster | None:
@@ -248,6 +253,23 @@ def replica_devices(strategy: Any) -> list[str]:
 
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return [devices[0].name]
+
+
+def on_each_device(value: Any, strategy: Any) -> Any:
+    """Copy an array or a tensor to the device of each of this host's replicas: one value each."""
+    import tensorflow as tf
+
+    devices = replica_devices(strategy)
+
+    def place(replica: int) -> Any:
+        with tf.device(devices[replica % len(devices)]):
+            return tf.identity(value)
+
+    if strategy.num_replicas_in_sync == 1:
+        return place(0)
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: place(context.replica_id_in_sync_group)
+    )
 
 
 def replica_here(hosted: int) -> int:

@@ -178,6 +178,7 @@ def test_the_compile_cache_is_set_before_tensorflow_is_imported(monkeypatch, tmp
     from fastcifar.config import RuntimeConfig
 
     monkeypatch.setenv("TF_XLA_FLAGS", "--before=1")
+    monkeypatch.setenv("XLA_FLAGS", "--other=2")
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     folder = tmp_path / "cache"
     runtime.prepare_environment(RuntimeConfig())
@@ -186,7 +187,9 @@ def test_the_compile_cache_is_set_before_tensorflow_is_imported(monkeypatch, tmp
     for _ in range(2):  # asked for twice, set once
         runtime.prepare_environment(RuntimeConfig(compile_cache=str(folder)))
         assert runtime.os.environ["TF_XLA_FLAGS"] == wanted
-    assert folder.is_dir()
+    autotuned = f"--xla_gpu_per_fusion_autotune_cache_dir={folder}/autotune"
+    assert runtime.os.environ["XLA_FLAGS"] == f"--other=2 {autotuned}"
+    assert (folder / "autotune").is_dir()
 
 
 def test_a_compile_cache_that_comes_too_late_or_cannot_be(monkeypatch, tmp_path):

@@ -77,8 +77,10 @@ def bits(seed: Tensor, positions: Tensor, count: int, *, stream: int = 0) -> Ten
         )
     # Numbers 1 and 2 keep (seed, epoch) and (epoch, seed) apart; the factor 3 does so for the sum.
     key = _finalise(_unsigned(seed) + np.array([1, 2], np.uint64) * _INCREMENT)
-    key = key[0] + key[1] * np.uint64(3)
-    image_key = _finalise(key + _unsigned(positions) * _INCREMENT)
+    # Differences modulo 2**64, not sums: graph optimizers make AddN of a chain of sums, which has
+    # no uint64 kernel on GPUs.
+    key = key[0] - key[1] * np.uint64(2**64 - 3)
+    image_key = _finalise(_unsigned(positions) * _INCREMENT - (np.uint64(0) - key))
     columns = np.arange(count, dtype=np.uint64) + np.uint64(stream * _STREAM + 1)
     return _finalise(image_key[:, tf.newaxis] + columns * _INCREMENT)
 
@@ -100,12 +102,14 @@ def _computed_once(numbers: Tensor) -> Tensor:
     An image's few numbers are used at each of its pixels. XLA would fuse the hash into the loop
     over pixels and compute it there each time: on a CPU the policy `standard` ran at a quarter of
     its speed, and `cutmix` at a tenth. TensorFlow has no barrier that exists outside XLA too; a
-    scatter of each row to its own place is one, and costs nothing next to the hash.
+    scatter of each row to its own place is one, and costs nothing next to the hash. It keeps the
+    larger of the number and zero, because XLA's deterministic scatter on GPUs is a loop over rows
+    for all that depends on an order.
     """
     batch = numbers.shape[0]
     # A constant where the batch is static, as it is in training: `range` is made on the host.
     rows = tf.range(tf.shape(numbers)[0]) if batch is None else np.arange(batch, dtype=np.int32)
-    return tf.tensor_scatter_nd_update(tf.zeros_like(numbers), rows[:, np.newaxis], numbers)
+    return tf.tensor_scatter_nd_max(tf.zeros_like(numbers), rows[:, np.newaxis], numbers)
 
 
 def normal(seed: Tensor, positions: Tensor, shape: tuple[int, int, int], *, stream: int) -> Tensor:

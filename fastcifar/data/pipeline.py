@@ -20,7 +20,7 @@ from fastcifar.data.records import RecordSplit
 from fastcifar.data.split import Examples
 from fastcifar.environment import usable_cores
 from fastcifar.errors import ConfigError
-from fastcifar.runtime import replica_devices
+from fastcifar.runtime import on_each_device, replica_devices
 
 
 class Batch(NamedTuple):
@@ -30,7 +30,8 @@ class Batch(NamedTuple):
         images: uint8 [b, H, W, 3]; float32 or the compute dtype where the host prepares them; with
             cache `device`, int64 [b]: indices into the images on the device; of a `FeatureSplit`,
             features [b, F].
-        labels: int32 [b] (float32 [b, classes] where the host mixes images).
+        labels: int64 [b] (float32 [b, classes] where the host mixes images). int32 would be copied
+            to a GPU and back, because TensorFlow keeps it on the host.
         positions: int64 [b], global positions within the epoch.
         epoch: int64 [], counted from 0 over the whole run.
         indices: int64 [b], the place of each image in the split, the same in every epoch.
@@ -48,7 +49,7 @@ class EvaluationBatch(NamedTuple):
 
     Attributes:
         images: uint8 [b, H, W, 3]; of a `FeatureSplit`, features [b, F].
-        labels: int32 [b].
+        labels: int64 [b].
         weights: float32 [b], 1 for an example, 0 for padding.
     """
 
@@ -102,7 +103,7 @@ def train_batches(
     hosted = hosted or range(replicas)
     here = len(hosted)
     per_epoch = ordering.steps_per_epoch(examples, global_batch_size)
-    labels = tf.constant(split.labels, tf.int32)
+    labels = tf.constant(split.labels, tf.int64)
 
     def locate(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Element of the range -> (positions, epoch): pure arithmetic, nothing remembered."""
@@ -241,7 +242,7 @@ def _in_order(
     here = len(hosted)
     per_epoch = evaluation_steps(examples, global_batch_size)
     read = _reader(split, "memory")
-    labels = tf.constant(split.labels, tf.int32)
+    labels = tf.constant(split.labels, tf.int64)
 
     def assemble(element: tf.Tensor) -> Batch:
         step, replica = element // here, hosted.start + element % here
@@ -364,15 +365,20 @@ def _image_reader(
 
 def resident_images(split: Examples, strategy: Any) -> Any:
     """Copy the images to every replica's device: uint8 [N, H, W, 3], one value per replica."""
+    return on_each_device(storage.tensor(split.in_memory().images), strategy)
 
-    devices, images = replica_devices(strategy), split.in_memory().images
 
-    def place(replica: int) -> tf.Tensor:
-        with tf.device(devices[replica % len(devices)]):
-            return tf.identity(storage.tensor(images))
+def gather_bytes(images: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+    """Take images uint8 [N, H, W, 3] by indices int64 [b]; without XLA, on their own device.
 
-    if strategy.num_replicas_in_sync == 1:
-        return place(0)
-    return strategy.experimental_distribute_values_from_function(
-        lambda context: place(context.replica_id_in_sync_group)
-    )
+    TensorFlow has no gather of bytes on GPUs: it would copy all the images to the host, every step.
+    As words they are gathered where they lie, and to see bytes as words copies nothing.
+    """
+    count, *shape = images.shape
+    size = int(np.prod(shape))
+    words = [word for word in (tf.int64, tf.float32, tf.float16) if size % word.size == 0]
+    if not words:
+        return tf.gather(images, indices)  # sides of an odd number of pixels
+    rows = tf.bitcast(tf.reshape(images, [count, -1, words[0].size]), words[0])
+    found = tf.bitcast(tf.gather(rows, indices), tf.uint8)
+    return tf.reshape(found, [indices.shape[0], *shape])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from fastcifar.data.split import Examples
 from fastcifar.evaluation.metrics import confusion_matrix
 from fastcifar.models.losses import cross_entropy
 from fastcifar.runtime import replica_here
+
+# Batches that a device may be given before the first of them is read: to read one waits for it.
+UNDER_WAY = 4
 
 Preprocess = Callable[[tf.Tensor], tf.Tensor]
 
@@ -99,13 +103,23 @@ class Evaluator:
             raise ValueError("a split to evaluate must hold one example or more. Received: 0")
         loss = 0.0
         predictions = []
-        batches = iter(self._batches(split))
-        for _ in range(pipeline.evaluation_steps(len(split), self._global_batch_size)):
-            losses, predicted = self._call(next(batches))
+        under_way: deque[Any] = deque()
+
+        def read_first() -> None:
+            nonlocal loss
+            losses, predicted = under_way.popleft()
             for part in self._strategy.experimental_local_results(losses):
                 loss += float(part.numpy().sum())
             for part in self._strategy.experimental_local_results(predicted):
                 predictions.append(part.numpy())
+
+        batches = iter(self._batches(split))
+        for _ in range(pipeline.evaluation_steps(len(split), self._global_batch_size)):
+            if len(under_way) == UNDER_WAY:
+                read_first()
+            under_way.append(self._call(next(batches)))
+        while under_way:
+            read_first()
         # Replicas hold successive slices, so concatenation is the split's order; then the padding.
         predicted_labels = np.concatenate(predictions)[: len(split)].astype(np.int64)
         return Evaluation(
@@ -154,4 +168,4 @@ class Evaluator:
             logits = test_time.average(predict, batch.images, self._views)
         losses = cross_entropy(logits, batch.labels)
         total = tf.reduce_sum(losses * tf.cast(batch.weights, losses.dtype), keepdims=True)
-        return total, tf.argmax(logits, axis=-1, output_type=tf.int32)
+        return total, tf.argmax(logits, axis=-1, output_type=tf.int64)

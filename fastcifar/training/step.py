@@ -19,16 +19,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fastcifar.data.pipeline import Batch
+from fastcifar.data.pipeline import Batch, gather_bytes
 from fastcifar.models.dropout import dropout_keys
 from fastcifar.models.losses import correct, cross_entropy
-from fastcifar.runtime import replica_here
+from fastcifar.runtime import on_each_device, replica_here
 from fastcifar.training.optimizers import Optimizer
 from fastcifar.training.state import TrainState, local_copy
 from fastcifar.training.trained_part import TrainedPart, whole
 
 # (images, labels, seed, positions, indices) -> (images ready for the network, labels)
 Transform = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+# (number of a step int32 [], the learning rates of all steps float32 [steps])
+Step = tuple[tf.Tensor, tf.Tensor]
 # (a replica's context, its vectors) -> their sums over all replicas
 Reduce = Callable[[Any, Sequence[tf.Tensor]], list[tf.Tensor]]
 
@@ -120,6 +122,7 @@ class TrainStep:
         self._optimizer = optimizer
         self._transform = transform
         self._strategy = strategy
+        self._xla = xla
         self._replicas = strategy.num_replicas_in_sync
         self._global_batch_size = global_batch_size
         self._seed = seed
@@ -134,7 +137,8 @@ class TrainStep:
         self._before = before
         self._resident = resident
         self._first_step = first_step
-        self._learning_rates = tf.constant(learning_rates, tf.float32)
+        # On each device, as all that a step reads: one copy would travel to the others every step.
+        self._learning_rates = on_each_device(np.asarray(learning_rates, np.float32), strategy)
 
         # A program captures its replica's own variables, so each replica of this host has its own.
         local = len(strategy.experimental_local_results(state.updates))
@@ -159,11 +163,13 @@ class TrainStep:
         """
         if not self.traces:
             self.trace(iterator)
-        return self._call(iterator, tf.constant(first_step, tf.int64), tf.constant(steps, tf.int64))
+        # int32, whose arithmetic TensorFlow does on the host: to count on the device would make the
+        # host wait for it after every step, to be told whether there is another one.
+        return self._call(iterator, tf.constant(first_step), tf.constant(first_step + steps))
 
     def trace(self, iterator: Any) -> None:
         """Trace the step for batches like those of `iterator`, and run nothing."""
-        any_step = tf.TensorSpec([], tf.int64)
+        any_step = tf.TensorSpec([], tf.int32)
         # Around all of the tracing: under MirroredStrategy, replicas are traced by threads in turn,
         # and one that left would take the frozen layers from the others.
         with self._part.entered():
@@ -174,27 +180,28 @@ class TrainStep:
         """How often the step has been traced: 1, unless something retraces."""
         return self._call.experimental_get_tracing_count()
 
-    def _steps(self, iterator: Any, first_step: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-        def one(i: tf.Tensor, totals: tf.Tensor, bad: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            step = first_step + i
+    def _steps(self, iterator: Any, first_step: tf.Tensor, last_step: tf.Tensor) -> tf.Tensor:
+        def one(step: tf.Tensor, totals: tf.Tensor, bad: tf.Tensor) -> tuple[tf.Tensor, ...]:
             batch = iterator.get_next()
-            metrics = self._strategy.run(self._replica_step, args=(batch, step, self._resident))
+            arguments = (batch, (step, self._learning_rates), self._resident)
+            metrics = self._strategy.run(self._replica_step, args=arguments)
             metrics = self._strategy.experimental_local_results(metrics)[0]
             applied = tf.equal(metrics[3], 0)
-            bad = tf.where((bad < 0) & applied & ~tf.math.is_finite(metrics[0]), step, bad)
+            first_bad = (bad < 0) & applied & ~tf.math.is_finite(metrics[0])
+            bad = tf.where(first_bad, tf.cast(step, tf.float64), bad)
             # A step that was left out has taught nothing, and its loss is often not finite.
             metrics = tf.where(applied, metrics, tf.constant([0.0, 0.0, 0.0, 1.0]))
-            return i + 1, totals + tf.cast(metrics, tf.float64), bad
+            return step + 1, totals + tf.cast(metrics, tf.float64), bad
 
         _, totals, bad = tf.while_loop(
-            lambda i, *_: i < steps,
+            lambda step, *_: step < last_step,
             one,
-            (tf.constant(0, tf.int64), tf.zeros([4], tf.float64), tf.constant(-1, tf.int64)),
+            (first_step, tf.zeros([4], tf.float64), tf.constant(-1.0, tf.float64)),
             parallel_iterations=1,
         )
-        return tf.concat([totals, [tf.cast(bad, tf.float64)]], axis=0)
+        return tf.concat([totals, [bad]], axis=0)
 
-    def _replica_step(self, batch: Batch, step: tf.Tensor, resident: Any) -> tf.Tensor:
+    def _replica_step(self, batch: Batch, step: Step, resident: Any) -> tf.Tensor:
         """One step on one replica; returns the metrics of the global batch: float32 [4]."""
         replica = replica_here(len(self._compute))
         if self._before is not None:
@@ -208,7 +215,7 @@ class TrainStep:
         return self._update[replica](packed, step)
 
     def _run_before(self, transform: Transform, batch: Batch, resident: Any) -> Batch:
-        images = batch.images if resident is None else tf.gather(resident, batch.images)
+        images = batch.images if resident is None else gather_bytes(resident, batch.images)
         images, labels = transform(
             images, batch.labels, self._key(batch), batch.positions, batch.indices
         )
@@ -222,7 +229,7 @@ class TrainStep:
 
     # The three functions below are what XLA compiles. `local` gives this replica's variables.
 
-    def _whole_step(self, local: Any, batch: Batch, step: tf.Tensor, *resident: Any) -> tf.Tensor:
+    def _whole_step(self, local: Any, batch: Batch, step: Step, *resident: Any) -> tf.Tensor:
         gradients, statistics, metrics = self._gradients(local, batch, *resident)
         return self._apply(local, gradients, statistics, metrics, step)
 
@@ -238,9 +245,7 @@ class TrainStep:
         # Counts and running averages would lose what they gain in a step to so short a mantissa.
         return [_pack(rest), tf.cast(_pack(gradients), self._reduce_dtype)]
 
-    def _unpack_and_update(
-        self, local: Any, packed: Sequence[tf.Tensor], step: tf.Tensor
-    ) -> tf.Tensor:
+    def _unpack_and_update(self, local: Any, packed: Sequence[tf.Tensor], step: Step) -> tf.Tensor:
         dtype = packed[0].dtype
         whole = tf.concat([tf.cast(vector, dtype) for vector in packed], axis=0)
         shapes = [v.shape for v in (*self._part.statistics, *self._part.trainable)]
@@ -300,7 +305,8 @@ class TrainStep:
         *resident: Any,
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
         """Forward and backward on `batch`: gradients, new statistics, metrics [3]."""
-        images = tf.gather(resident[0], batch.images) if resident else batch.images
+        gather = tf.gather if self._xla else gather_bytes
+        images = gather(resident[0], batch.images) if resident else batch.images
         key = self._key(batch)
         images, labels = self._transform(images, batch.labels, key, batch.positions, batch.indices)
         with (
@@ -333,12 +339,13 @@ class TrainStep:
         gradients: Sequence[tf.Tensor],
         statistics: Sequence[tf.Tensor],
         metrics: tf.Tensor,
-        step: tf.Tensor,
+        step: Step,
     ) -> tf.Tensor:
         """Update this replica's variables from the global gradients; returns metrics [4]."""
         state, part = self._state, self._part
         updates = local(state.updates)
-        rate = tf.gather(self._learning_rates, step - self._first_step)
+        number, rates = step
+        rate = tf.gather(rates, number - self._first_step)
 
         def update() -> tf.Tensor:
             self._optimizer.apply(

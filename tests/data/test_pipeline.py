@@ -43,7 +43,7 @@ def test_every_cache_delivers_the_order(split, cache, tmp_path, monkeypatch):
         np.testing.assert_array_equal(indices(batch), order[positions])
         np.testing.assert_array_equal(batch.labels, split.labels[order[positions]])
         assert batch.epoch == epoch
-        assert batch.labels.dtype == np.int32
+        assert batch.labels.dtype == np.int64
         assert batch.positions.dtype == batch.indices.dtype == np.int64
         np.testing.assert_array_equal(batch.indices, order[positions])
 
@@ -181,3 +181,14 @@ def test_the_permutation_pipeline_holds_no_second_copy():
     ):
         pass
     assert psutil.Process().memory_info().rss - before < images.nbytes / 2
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (6, 6, 3), (2, 3, 3), (5, 5, 3)])
+@pytest.mark.parametrize("graph", [False, True])
+def test_images_on_the_device_are_gathered_as_words_of_the_same_bytes(shape, graph):
+    images = np.random.default_rng(0).integers(0, 256, (7, *shape)).astype(np.uint8)
+    indices = [3, 0, 6, 3]
+    gather = tf.function(pipeline.gather_bytes) if graph else pipeline.gather_bytes
+    found = gather(tf.constant(images), tf.constant(indices, tf.int64))
+    assert found.dtype == tf.uint8
+    np.testing.assert_array_equal(found, images[indices])

@@ -77,3 +77,35 @@ def test_confusion_matrix_has_true_classes_in_rows():
     np.testing.assert_array_equal(
         confusion_matrix(labels, predictions, 3), [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
     )
+
+
+def test_several_batches_are_under_way_before_the_first_is_read(monkeypatch):
+    order = []
+
+    class Result:
+        def __init__(self, number, value):
+            self.number, self.value = number, value
+
+        def numpy(self):
+            order.append(f"read {self.number}")
+            return self.value
+
+    def call(batch):
+        number = sum(what.startswith("start") for what in order)
+        order.append(f"start {number}")
+        labels = batch.labels.numpy()
+        return Result(number, np.ones(1, np.float32)), Result(number, labels)
+
+    evaluator = Evaluator(
+        model=tiny_model(),
+        preprocess=scale,
+        strategy=tf.distribute.get_strategy(),
+        xla=False,
+        global_batch_size=8,
+    )
+    monkeypatch.setattr(evaluator, "_call", call)
+    result = evaluator(tiny_split())  # six batches
+    assert order[:5] == ["start 0", "start 1", "start 2", "start 3", "read 0"]
+    assert order.index("start 4") < order.index("read 1")
+    assert result.accuracy == 1
+    assert result.loss == pytest.approx(6 / 48)
