@@ -138,11 +138,11 @@ class DataConfig:
     synthetic_size: int = 32
     """Side in pixels of the synthetic source's images."""
     limit_train: int | None = None
-    """Use this many training images, class-balanced."""
+    """Use this many training images: each class in its share, and at least one of it."""
     limit_test: int | None = None
-    """Use this many test images, class-balanced."""
+    """Use this many test images: each class in its share, and at least one of it."""
     validation_fraction: float = 0.1
-    """Share of the training images held out for validation, class-balanced; 0 for none."""
+    """Share of the training images, and of each class, held out for validation; 0 for none."""
     cache: Literal["memory", "device", "disk", "none"] = "memory"
     """Where decoded images are kept: host memory, every device, a file, or nowhere."""
     order: Literal["permutation", "shuffle_buffer"] = "permutation"

@@ -1,12 +1,13 @@
-"""Class-balanced subsets of a split: `limit` keeps some examples, `hold_out` sets some aside.
+"""Stratified subsets of a split: `limit` keeps some examples, `hold_out` sets some aside.
 
-Both work class by class, so that every class keeps its share of the whole:
+Both are proportional: every class keeps its share of the whole, rounded up or down, and at least
+one example (`hold_out`: one on each side). They do not make classes equal that are not.
 
-1. Every class present gets one example (`hold_out`: one on each side).
-2. What is left is shared in proportion to what each class has left, by largest remainder: each
-   class gets the whole part of its share, and the examples still missing go one each to the classes
-   with the largest fractional parts, the lower label first where they are equal. Shares are
-   computed in integers, so the result does not depend on floating-point rounding.
+1. Each class has a quota in proportion to its examples. Where quotas lie below one example, or
+   above what a class can give, these classes get that bound, and the others share the rest.
+2. Quotas become whole by largest remainder: each class gets the whole part, and the examples still
+   missing go one each to the classes with the largest fractional parts, the lower label first where
+   they are equal. Quotas are fractions of integers, so nothing depends on floating-point rounding.
 3. Which examples of a class are taken depends on the seed and the class alone. What is held out is
    the same for every seed of a run: were it not, a run that starts from the weights of another
    would be tested on images that these have been trained on, and accuracies over several seeds
@@ -17,6 +18,8 @@ over it reads forwards.
 """
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 import numpy as np
 
@@ -30,7 +33,7 @@ FIXED_SEED = 0  # of what must not depend on the seed of a run: hold-outs, limit
 
 
 def limit(split: Examples, count: int, seed: int) -> Examples:
-    """Return a class-balanced subset of `count` examples (`split` itself if it has just as many).
+    """Return a stratified subset of `count` examples (`split` itself if it has just as many).
 
     Args:
         split: N examples.
@@ -46,7 +49,7 @@ def limit(split: Examples, count: int, seed: int) -> Examples:
 
 
 def hold_out(split: Examples, fraction: float) -> tuple[Examples, Examples]:
-    """Split `split` in two, class-balanced: (what remains, what is held out), always the same way.
+    """Split `split` in two, stratified: (what remains, what is held out), always the same way.
 
     Args:
         split: N examples.
@@ -77,9 +80,8 @@ def limit_indices(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
             f"a limit (--limit-train, --limit-test) must lie between {len(members)}, one image of "
             f"each class, and {len(labels)}, the images there are. Received: {count}"
         )
-    spare = {label: len(where) - 1 for label, where in members.items()}
-    extra = _largest_remainder(spare, count - len(members))
-    return _draw(members, {label: 1 + more for label, more in extra.items()}, (seed, _LIMIT))
+    sizes = {label: len(where) for label, where in members.items()}
+    return _draw(members, _apportion(sizes, count, most=sizes), (seed, _LIMIT))
 
 
 def hold_out_indices(
@@ -110,9 +112,9 @@ def hold_out_indices(
             )
     classes, total = len(members), len(labels)
     held_out_count = min(max(int(fraction * total + 0.5), classes), total - classes)
-    spare = {label: len(where) - 2 for label, where in members.items()}
-    extra = _largest_remainder(spare, held_out_count - classes)
-    counts = {label: 1 + more for label, more in extra.items()}
+    sizes = {label: len(where) for label, where in members.items()}
+    most = {label: size - 1 for label, size in sizes.items()}
+    counts = _apportion(sizes, held_out_count, most=most)
     held_out = _draw(members, counts, (FIXED_SEED, _HOLD_OUT))
     remaining = np.ones(total, dtype=bool)
     remaining[held_out] = False
@@ -126,16 +128,34 @@ def _members(labels: np.ndarray) -> dict[int, np.ndarray]:
     return {int(label): where for label, where in zip(present, by_label, strict=False)}
 
 
-def _largest_remainder(weights: dict[int, int], seats: int) -> dict[int, int]:
-    """Share `seats` among the keys in proportion to their weights, never more than the weight."""
-    total = sum(weights.values())
-    if total == 0:
-        return dict.fromkeys(weights, 0)
-    shares = {key: weight * seats // total for key, weight in weights.items()}
-    missing = seats - sum(shares.values())
+def _apportion(sizes: dict[int, int], seats: int, *, most: dict[int, int]) -> dict[int, int]:
+    """Share `seats` among the keys in proportion to their sizes: 1 to `most` each."""
+    given: dict[int, int] = {}
+    free, left = dict(sizes), seats
+    while free:
+        total = sum(free.values())
+        quotas = {key: Fraction(size * left, total) for key, size in free.items()}
+        below = {key: 1 for key, quota in quotas.items() if quota < 1}
+        above = {key: most[key] for key, quota in quotas.items() if quota > most[key]}
+        if not below and not above:
+            given |= _largest_remainder(quotas)
+            break
+        # Those at one bound change the quotas of all others: first the bound that moves more.
+        short = sum(1 - quotas[key] for key in below)
+        over = sum(quotas[key] - most[key] for key in above)
+        fixed = below if short > over else above if over > short else below | above
+        given |= fixed
+        left -= sum(fixed.values())
+        free = {key: size for key, size in free.items() if key not in fixed}
+    return given
+
+
+def _largest_remainder(quotas: dict[int, Fraction]) -> dict[int, int]:
+    """Round quotas, which add up to a whole number, to whole numbers of the same sum."""
+    shares = {key: int(quota) for key, quota in quotas.items()}
+    missing = int(sum(quotas.values())) - sum(shares.values())
     # `sorted` is stable and the keys ascend: of equal remainders the lower label comes first.
-    by_remainder = sorted(weights, key=lambda key: -(weights[key] * seats % total))
-    for key in by_remainder[:missing]:
+    for key in sorted(quotas, key=lambda key: shares[key] - quotas[key])[:missing]:
         shares[key] += 1
     return shares
 

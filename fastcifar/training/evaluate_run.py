@@ -142,7 +142,7 @@ def _load_whole(
         if len(loaded.class_names) < len(class_names):
             counted += f", of {len(loaded.class_names)} of the run's {len(class_names)} classes"
     if config.data.limit_test is not None:
-        counted = f"{len(images)} of {counted}, class-balanced"
+        counted = f"{len(images)} of {counted}, each class in its share"
     own = run.read_config().data
     if own.source == "image_folder" and _same_path(own.data_path, config.data.data_path):
         notes.append(

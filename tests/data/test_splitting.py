@@ -1,4 +1,4 @@
-"""`limit` and `hold_out`: balanced, deterministic, and a partition."""
+"""`limit` and `hold_out`: proportional, deterministic, and a partition."""
 
 from __future__ import annotations
 
@@ -46,22 +46,50 @@ def test_limit_keeps_every_class_and_no_more_than_there_is(
     np.testing.assert_array_equal(kept, limit_indices(labels, count, seed))
 
 
+def proportional(sizes: np.ndarray, count: int, most: np.ndarray) -> np.ndarray:
+    """Shares in proportion to sizes, clipped to [1, most], that add up to `count`: by bisection."""
+    low, high = 0.0, float(count + 1)
+    for _ in range(200):
+        factor = (low + high) / 2
+        shares = np.clip(factor * sizes, 1, most)
+        low, high = (factor, high) if shares.sum() < count else (low, factor)
+    return shares
+
+
 @given(labels=class_sizes(smallest=1), seed=seeds, data=st.data())
-def test_limit_shares_by_largest_remainder(
+def test_limit_keeps_every_class_in_its_share(
     labels: np.ndarray, seed: int, data: st.DataObject
 ) -> None:
-    sizes = np.bincount(labels)
-    spare = np.maximum(sizes - 1, 0)
-    classes = np.count_nonzero(sizes)
-    count = data.draw(st.integers(classes, len(labels)))
-    kept = np.bincount(labels[limit_indices(labels, count, seed)], minlength=len(sizes))
-    exact = (sizes > 0) + spare * (count - classes) / max(spare.sum(), 1)
-    assert (np.abs(kept - exact) < 1 + 1e-9).all()
-    # Who got one more had at least the remainder of who got none more.
-    remainder = np.round(exact - np.floor(exact + 1e-9), 9)
-    more = kept > np.floor(exact + 1e-9)
-    if more.any() and (~more & (spare > 0)).any():
-        assert remainder[more].min() >= remainder[~more & (spare > 0)].max()
+    sizes = np.unique(labels, return_counts=True)[1]
+    count = data.draw(st.integers(len(sizes), len(labels)))
+    kept = np.unique(labels[limit_indices(labels, count, seed)], return_counts=True)[1]
+    assert (np.abs(kept - proportional(sizes, count, sizes)) < 1 + 1e-6).all()
+
+
+@given(labels=class_sizes(smallest=2), fraction=st.floats(0.001, 0.999))
+def test_hold_out_takes_of_every_class_its_share(labels: np.ndarray, fraction: float) -> None:
+    sizes = np.unique(labels, return_counts=True)[1]
+    _, held_out = hold_out_indices(labels, fraction)
+    taken = np.unique(labels[held_out], return_counts=True)[1]
+    assert (np.abs(taken - proportional(sizes, len(held_out), sizes - 1)) < 1 + 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "kept"),
+    [
+        ([1000, 10], 101, [100, 1]),  # a tenth of each
+        ([1000, 10], 404, [400, 4]),
+        ([1000, 10], 100, [99, 1]),
+        ([1000, 10], 2, [1, 1]),
+        ([98, 1, 1], 50, [48, 1, 1]),
+        ([10_000, *[10] * 99], 2000, [1820, *[2] * 81, *[1] * 18]),
+    ],
+)
+def test_a_limit_is_proportional_where_classes_are_not_equal(
+    sizes: list[int], count: int, kept: list[int]
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    assert np.bincount(labels[limit_indices(labels, count, seed=0)]).tolist() == kept
 
 
 @given(

@@ -152,7 +152,7 @@ def complete(found: tuple[dict[str, Examples], Manifest], notes: list[str]) -> S
     """Make `Splits` of the parts that a set has.
 
     Without a test split the validation split becomes one; without both, a share of `TEST_FRACTION`
-    is held out of train, class-balanced, the same for every seed. A note says so.
+    of each class is held out of train, the same for every seed. A note says so.
     """
     splits, manifest = found
     held_out = {}
@@ -165,7 +165,7 @@ def complete(found: tuple[dict[str, Examples], Manifest], notes: list[str]) -> S
         splits["train"], splits["test"] = hold_out(splits["train"], TEST_FRACTION)
         held_out["test"] = len(splits["test"]), whole
         notes.append(
-            f"there is no test split: {TEST_FRACTION:.0%} of train, class-balanced, are held "
+            f"there is no test split: {TEST_FRACTION:.0%} of train, and of each class, are held "
             f"out as test ({counted(len(splits['test']), 'image')})"
         )
     return Splits(splits["train"], splits["test"], splits.get("validation"), tuple(notes), held_out)

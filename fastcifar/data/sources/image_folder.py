@@ -45,7 +45,7 @@ def load_image_folder(data_path: str, options: ReadOptions | None = None) -> Spl
 
     Grey, CMYK, 16-bit, palette and transparent (over white) images become RGB; all are stored as
     squares of one size (`fastcifar.data.sources.decoding`, `ingest`). Where there is no test folder
-    the validation folder serves as test; without both, 10 % of train, class-balanced.
+    the validation folder serves as test; without both, 10 % of each class of train.
 
     Args:
         data_path: the folder, a CSV, or a prepared folder; `~` is understood.

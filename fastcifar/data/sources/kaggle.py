@@ -45,7 +45,7 @@ def load_kaggle(
 
     Returns:
         Splits of uint8 [N, size, size, 3] images, in the order of the labels' rows; test is held
-        out, class-balanced.
+        out of each class.
     """
     options = options or ReadOptions()
     return deliver(encoded_set(dataset, data_path, options), options)

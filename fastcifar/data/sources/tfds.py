@@ -37,7 +37,7 @@ def load_tfds(
 
     Images are decoded and brought to one size as everywhere (`fastcifar.data.sources.decoding`,
     `ingest`). The set's "train" and "test" splits are used; where there is no "test", "validation"
-    serves as test; without both, 10 % of train are held out, class-balanced.
+    serves as test; without both, 10 % of each class of train are held out.
 
     Args:
         dataset: a TFDS name, with config and version where wanted ("name/config:1.0.0").

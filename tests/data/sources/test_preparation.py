@@ -23,10 +23,12 @@ def test_a_folder_is_prepared_and_then_used(
     arguments = ["prepare", "image_folder", "--data-path", str(real_images_dir)]
     assert main([*arguments, "--storage-size", "16"]) == 0
     first = capsys.readouterr()
-    assert first.out.startswith(f"prepared in '{cache}/prepared/")
+    assert first.out.startswith("classes     10: airplane, automobile, ")
+    assert "\ntraining    400 images\ntest        200 images\n" in first.out
+    assert f"\nprepared in '{cache}/prepared/" in first.out
     assert first.err == ""
     assert main([*arguments, "--storage-size=16"]) == 0
-    assert capsys.readouterr().out.startswith("prepared already in ")
+    assert "\nprepared already in " in capsys.readouterr().out
     splits = load("image_folder", data_path=str(real_images_dir), storage_size=16)
     assert type(splits.train).__name__ == "RecordSplit"
     assert splits.train.image_shape == (16, 16, 3)
@@ -74,7 +76,7 @@ def test_an_archive_is_prepared_and_then_used(tmp_path: Path, cache: Path) -> No
         ([], "prepare needs a source: tfds, image_folder, kaggle, keras"),
         (["image_foldr"], "Received: 'image_foldr'. Did you mean 'image_folder'?"),
         (["tfds", "keras"], "prepare takes one source. Received: 'tfds' and 'keras'"),
-        (["image_folder"], "prepare image_folder needs --data-path DIR"),
+        (["image_folder"], "source image_folder needs its folder: add --data-path DIR"),
         (["image_folder", "--data-path", "/none"], "'/none', which does not exist"),
         (["image_folder", "--archive", "x"], "--archive is for prepare tfds"),
         (["tfds", "--trust-archive"], "--trust-archive needs the archive: add --archive FILE"),

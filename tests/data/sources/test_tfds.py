@@ -150,7 +150,7 @@ def test_train_alone_gives_a_tenth_to_test(tmp_path: Path) -> None:
     prepare(tmp_path, splits=("train",))
     splits = load_tfds(dataset="tiny", data_path=str(tmp_path), options=ReadOptions(seed=4))
     assert (len(splits.train), len(splits.test)) == (40, 5)
-    assert "10% of train, class-balanced, are held out" in splits.notes[0]
+    assert "10% of train, and of each class, are held out" in splits.notes[0]
 
 
 def test_without_a_network_one_line_says_what_to_do(
