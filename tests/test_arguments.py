@@ -329,7 +329,7 @@ def test_evaluate_starts_from_the_runs_configuration(run_dir):
     order = parse_evaluate([run_dir])
     assert order.config == recipes.get("quickstart")
     assert order.run_dir == run_dir
-    assert order.checkpoint == "last"
+    assert order.checkpoint == "auto"
 
 
 def test_evaluate_on_other_images(run_dir):
@@ -379,7 +379,7 @@ def test_what_holds_no_data_of_the_runs_kind_is_a_folder_of_images(tmp_path, own
         (["RUN", "x"], "evaluate takes one run. Received: 'RUN' and 'x'"),
         (
             ["RUN", "--checkpoint", "newest"],
-            "checkpoint must be one of last, best. Received: 'newest'. Did you mean 'best'?",
+            "checkpoint must be one of auto, best, last. Received: 'newest'. Did you mean 'best'?",
         ),
         (["RUN", "--global-batch-size", "x"], "global-batch-size must be a whole number."),
         (["RUN", "--epochs", "3"], "there is no flag --epochs."),

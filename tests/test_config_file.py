@@ -58,6 +58,8 @@ NUMBERS = {
     "rate_decay": st.floats(0, 1, exclude_min=True),
     "global_batch_size": st.integers(1, 2**31 - 1),
     "seed": st.integers(0, 2**31 - 1),
+    "rollback_factor": st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "max_rollbacks": st.integers(1, 1000),
     "checkpoint_every": st.integers(1, 2**31 - 1),
 }
 

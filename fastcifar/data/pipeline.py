@@ -132,6 +132,8 @@ def train_batches(
         numbered = (images, labels, tf.range(examples, dtype=tf.int64))
 
         def shuffle(epoch: tf.Tensor) -> tf.data.Dataset:
+            # Of this function's graph, so that a global seed of the process changes nothing here.
+            tf.random.set_seed(1)
             shuffled = tf.data.Dataset.from_tensor_slices(numbered).shuffle(
                 examples, seed=ordering.epoch_seed(seed, epoch), reshuffle_each_iteration=False
             )

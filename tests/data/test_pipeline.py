@@ -62,6 +62,14 @@ def test_no_image_twice_in_an_epoch(split, order):
 
 
 @pytest.mark.parametrize("order", ["permutation", "shuffle_buffer"])
+def test_a_global_seed_of_the_process_changes_no_order(split, order):
+    before = [indices(batch) for batch in batches(split, order=order)]
+    for seed in (0, 5):
+        tf.random.set_seed(seed)
+        np.testing.assert_array_equal([indices(b) for b in batches(split, order=order)], before)
+
+
+@pytest.mark.parametrize("order", ["permutation", "shuffle_buffer"])
 @pytest.mark.parametrize("starts", [(1,), (5, 10), (3, 7, 8, 13)], ids=str)
 def test_no_image_twice_in_an_epoch_of_several_starts(split, order, starts):
     """Whatever opens the input again: a phase, another image size, a resumed run."""

@@ -13,7 +13,7 @@ from tests.training.small_run import small
 from tests.training.test_trainer import StopAt
 
 DECAY, STEPS = 0.9, 2  # of an epoch: 40 images, 4 held out
-SKIPPED = (1, 6)
+SKIPPED = (1, 5)  # within an epoch: no checkpoint holds the scale that makes them overflow
 
 
 def in_phases(*trainable, **changes):

@@ -78,7 +78,7 @@ def test_an_archive_is_prepared_and_then_used(tmp_path: Path, cache: Path) -> No
         (["tfds", "keras"], "prepare takes one source. Received: 'tfds' and 'keras'"),
         (["image_folder"], "source image_folder needs its folder: add --data-path DIR"),
         (["image_folder", "--data-path", "/none"], "'/none', which does not exist"),
-        (["image_folder", "--archive", "x"], "--archive is for prepare tfds"),
+        (["image_folder", "--data-path", "x", "--archive", "x"], "--archive is for prepare tfds"),
         (["tfds", "--trust-archive"], "--trust-archive needs the archive: add --archive FILE"),
         (["tfds", "--archive", "/none.tar.gz"], "--archive cannot be read: '/none.tar.gz'"),
         (["image_folder", "--data-path", "x", "--workers", "0"], "--workers must be at least 1"),
