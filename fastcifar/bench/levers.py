@@ -58,9 +58,17 @@ LEVERS = (
     ),
     # CUDA's allocator, which gives memory back, instead of TensorFlow's.
     Lever("TF_GPU_ALLOCATOR=cuda_malloc_async", {"TF_GPU_ALLOCATOR": "cuda_malloc_async"}),
-    # How long XLA looks for the fastest kernels: 4 by default, 0 not at all.
-    Lever("xla_gpu_autotune_level=2", {"XLA_FLAGS": "--xla_gpu_autotune_level=2"}),
+    # XLA looks for the fastest kernels; 0: not at all.
     Lever("xla_gpu_autotune_level=0", {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}),
+    # Kernels that XLA launches as one CUDA graph: at least so many; none at all.
+    Lever("xla_gpu_graph_min_graph_size=1", {"XLA_FLAGS": "--xla_gpu_graph_min_graph_size=1"}),
+    Lever("xla_gpu_graph_min_graph_size=20", {"XLA_FLAGS": "--xla_gpu_graph_min_graph_size=20"}),
+    Lever("no command buffers", {"XLA_FLAGS": "--xla_gpu_enable_command_buffer="}),
+    # An order of operations that hides copies and reductions behind others.
+    Lever(
+        "latency hiding scheduler",
+        {"XLA_FLAGS": "--xla_gpu_enable_latency_hiding_scheduler=true"},
+    ),
     Lever("batch × 2", batches=2, on_gpu=False),
 )
 

@@ -28,7 +28,7 @@ def stages(rate=6000.0, efficiency=0.99, resize=0.01, augment=0.02):
     )
 
 
-def step(**changes):
+def step(utilisation=0.24, **changes):
     ratios = {"float32 xla": 3.5, "tf32 xla": 1.9, "mixed_bfloat16": 1.4, **changes}
     return Record(
         *("step", "c", GPU, FULL),
@@ -37,9 +37,9 @@ def step(**changes):
                 "mixed_bfloat16 xla",
                 estimate(5000.0),
                 ratios={name: estimate(value) for name, value in ratios.items()},
-                figures={"utilisation": 0.24, "global_batch_size": 256},
+                figures={"utilisation": utilisation, "global_batch_size": 256},
             ),
-            Row("batch 512", figures={"utilisation": 0.26, "global_batch_size": 512}),
+            Row("batch 512", figures={"utilisation": utilisation + 0.02, "global_batch_size": 512}),
         ),
     )
 
@@ -96,7 +96,7 @@ def test_what_records_say(tmp_path):
         ("1.90 [1.88, 1.92], n = 9", "reached"),
         ("1.40 [1.39, 1.41], n = 9", "reached"),
         ("26.0%, batch 512", "reached"),
-        ("94.50%, standard deviation 0.10%, after 100 s of training; n = 3", "reached"),
+        ("94.50%, standard deviation 0.10%, after 100 s of training; n = 3; over the goal of 60 s", "reached"),
         ("0.40 [0.40, 0.40] of the cold one, n = 3", "reached"),
     ]
     table = pages.targets_table(tmp_path)
@@ -113,7 +113,8 @@ def test_what_records_say(tmp_path):
         ({"gpu_stages_224px": stages(augment=0.05)}, [3]),
         ({"gpu_step_224px": step(**{"float32 xla": 2.9})}, [4]),
         ({"gpu_step_224px": step(**{"tf32 xla": 1.7})}, [5]),
-        ({"gpu_step_224px": step(mixed_bfloat16=1.2)}, [6]),
+        ({"gpu_step_224px": step(mixed_bfloat16=1.05)}, [6]),
+        ({"gpu_step_224px": step(utilisation=0.12)}, [7]),
         ({"gpu_scratch": scratch(accuracy=0.939)}, [8]),
         ({"gpu_scratch": scratch(seconds=121.0)}, [8]),
         ({"gpu_startup_224px": startup(ratio=0.51)}, [9]),
@@ -146,6 +147,26 @@ def test_another_gpu_is_named(tmp_path):
     )
     table = pages.targets_table(tmp_path)
     assert "Measured on NVIDIA A100. The targets are for one H200, and are not scaled" in table
+
+
+@pytest.mark.parametrize(
+    ("gpu", "rate", "outcome"),
+    [
+        ("NVIDIA H200", 4999.0, "missed"),
+        ("NVIDIA H100 80GB HBM3", 4999.0, "reached"),
+        ("NVIDIA H100 80GB HBM3", 4499.0, "missed"),
+        ("NVIDIA A100", 4999.0, "missed"),
+    ],
+)
+def test_an_h100_has_a_rate_of_its_own(tmp_path, gpu, rate, outcome):
+    made = dataclasses.replace(stages(rate=rate), environment=GPU | {"gpus": [gpu]})
+    assert all_of(tmp_path, gpu_stages_224px=made)[0][1] == outcome
+
+
+def test_the_goal_from_scratch_is_60_seconds(tmp_path):
+    text, outcome = all_of(tmp_path, gpu_scratch=scratch(seconds=59.0))[8]
+    assert text.endswith("after 59 s of training; n = 3")
+    assert outcome == "reached"
 
 
 def test_a_cpus_record_fills_no_table_of_a_gpu(tmp_path):

@@ -124,7 +124,7 @@ def parts(setting: Setting) -> tuple[Part, ...]:
         ),
         Part(
             "step",
-            6,
+            12,
             "the step at 224 px, data resident: bf16, TF32, float32, XLA on and off, the batch",
             (Task("gpu-step-224px", bench("step", *large, *few, *long(60))),),
         ),
@@ -186,7 +186,7 @@ def parts(setting: Setting) -> tuple[Part, ...]:
         ),
         Part(
             "startup-trace-tune",
-            8,
+            14,
             "start-up with a warm compile cache, a profiler's trace, levers, tuning",
             (
                 Task("gpu-startup-224px", bench("startup", *large, *few, *long(90))),
