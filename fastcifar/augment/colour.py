@@ -122,14 +122,16 @@ def equalise(images: Tensor) -> Tensor:
     """
     _, height, width, channels = images.shape
     values = tf.cast(tf.round(images), tf.int64)
-    batch = tf.shape(values, tf.int64)[0]
-    tables = tf.reshape(tf.range(batch * channels, dtype=tf.int64), [-1, 1, 1, channels])
-    index = tables * 256 + values
+    # Counted in int32, which a GPU's host does: a number of segments in int64 would be fetched from
+    # the device.
+    tables = tf.shape(values)[0] * channels
+    first = tf.cast(tf.range(tables), tf.int64) * 256
+    index = tf.reshape(first, [-1, 1, 1, channels]) + values
     # Sums of ones are whole in float32 below 2**24, in whatever order a GPU adds them.
     histogram = tf.math.unsorted_segment_sum(
-        tf.ones([batch * height * width * channels]),
+        tf.ones_like(tf.reshape(values, [-1]), tf.float32),
         tf.reshape(index, [-1]),
-        batch * channels * 256,
+        tables * 256,
     )
     histogram = tf.reshape(histogram, [-1, 256])
     total = np.float32(height * width)

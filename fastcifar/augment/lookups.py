@@ -126,7 +126,7 @@ def _flat_index(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     if rows.shape.rank == 2:
         rows, columns = rows[:, :, tf.newaxis], columns[:, tf.newaxis, :]
-    first = tf.range(tf.shape(rows, tf.int64)[0], dtype=tf.int64)[:, tf.newaxis, tf.newaxis]
+    first = tf.cast(tf.range(tf.shape(rows)[0]), tf.int64)[:, tf.newaxis, tf.newaxis]
     return (first * height + rows) * width + columns
 
 

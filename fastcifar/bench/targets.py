@@ -130,8 +130,8 @@ def _warm(record: Record) -> Found | None:
 TARGETS = (
     Target(
         "ResNet50 training, 224 px, bfloat16 + XLA, real pipeline, `standard` augmentation",
-        f"{_RATES[DEVICE]:,} images/s or more ({_RATES['H100']:,} on an H100); stretch {_STRETCH:,}; "
-        "published limit 7,945 (H100: 7,157; MLPerf v4.0, MXNet, per GPU)",
+        f"{_RATES[DEVICE]:,} images/s or more ({_RATES['H100']:,} on an H100); "
+        f"stretch {_STRETCH:,}; published limit 7,945 (H100: 7,157; MLPerf v4.0, MXNet, per GPU)",
         STAGES,
         _rate,
     ),

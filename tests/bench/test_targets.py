@@ -96,7 +96,11 @@ def test_what_records_say(tmp_path):
         ("1.90 [1.88, 1.92], n = 9", "reached"),
         ("1.40 [1.39, 1.41], n = 9", "reached"),
         ("26.0%, batch 512", "reached"),
-        ("94.50%, standard deviation 0.10%, after 100 s of training; n = 3; over the goal of 60 s", "reached"),
+        (
+            "94.50%, standard deviation 0.10%, after 100 s of training; n = 3; "
+            "over the goal of 60 s",
+            "reached",
+        ),
         ("0.40 [0.40, 0.40] of the cold one, n = 3", "reached"),
     ]
     table = pages.targets_table(tmp_path)

@@ -52,15 +52,19 @@ void rehearsal_stop(void) {
   pthread_mutex_unlock(&lock);
 }
 
-/* Nothing computes, so what the host reads may be told: reads of `size` bytes give these. */
+/* Nothing computes, so what the host reads may be told: reads of `size` bytes give `known` ones, and
+ * then zeros. */
 static struct {
-  size_t size;
+  size_t size, known;
   char bytes[64];
-} answer;
+} answers[16];
+static int answer_count;
 
-void rehearsal_answer(size_t size, const char *bytes) {
-  memcpy(answer.bytes, bytes, size);
-  answer.size = size;
+void rehearsal_answer(size_t size, const char *bytes, size_t known) {
+  int i = answer_count++;
+  answers[i].size = size;
+  answers[i].known = known;
+  memcpy(answers[i].bytes, bytes, known);
 }
 
 /* ---- Devices and contexts; a context's handle is its device's number and one. ---- */
@@ -202,8 +206,13 @@ int cuPointerGetAttribute(void *value, int attribute, Address address) {
 
 static int copy(const char *kind, Address to, Address from, size_t bytes) {
   write_event(kind, bytes, "");
-  int read = !strcmp(kind, "DtoH");
-  memcpy((void *)to, read && bytes == answer.size ? answer.bytes : (void *)from, bytes);
+  memcpy((void *)to, (void *)from, bytes);
+  if (strcmp(kind, "DtoH")) return OK;
+  for (int i = 0; i < answer_count; i++) {
+    if (answers[i].size != bytes) continue;
+    memset((void *)to, 0, bytes);
+    memcpy((void *)to, answers[i].bytes, answers[i].known);
+  }
   return OK;
 }
 int cuMemcpyHtoD_v2(Address to, Address from, size_t n) { return copy("HtoD", to, from, n); }

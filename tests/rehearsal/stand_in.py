@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,13 @@ from tests.rehearsal.generate_stubs import stubs
 
 _HERE = Path(__file__).parent
 REPOSITORY = _HERE.parents[1]
+# The least that has all parts of a training: a network that XLA compiles in a few seconds.
+SMALL = (
+    "cifar10-32px --depth 14 --width 4 --image-size 32 --global-batch-size 32 "
+    "--source synthetic --synthetic-count 512 "
+)
+# What is read of a call, once, at its end: five float64.
+METRICS = {40: 1}
 _LIBRARIES = [
     "libcuda.so.1",
     "libcudart.so.12",
@@ -50,19 +58,17 @@ class Event:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What the GPUs were asked to do during one call of several steps, and what was said.
+    """What the GPUs were asked to do during one call of several steps.
 
     Attributes:
         events: of the call and of the reading of its metrics.
         steps: of the call.
-        output: standard output and error of the process.
-        returncode: of the process.
+        problem: what it ended by; empty where nothing went wrong.
     """
 
     events: tuple[Event, ...]
     steps: int
-    output: str
-    returncode: int
+    problem: str
 
     def count(self, *kinds: str, gpu: int | None = None) -> int:
         """How many events of these kinds there were."""
@@ -76,6 +82,16 @@ class Rehearsal:
     def launches(self) -> float:
         """Kernels, graphs of kernels and calls of libraries that the host starts in a step."""
         return self.count("kernel", "graph", "library") / self.steps
+
+    def line(self) -> str:
+        """What happens in a step, and how often a call is waited for: one line for a table."""
+        copies = [
+            f"{kind} {', '.join(f'{size}x{n / self.steps:g}' for size, n in found.items()) or '-'}"
+            for kind in ("HtoD", "DtoH", "PtoP")
+            for found in [self.sizes(kind)]
+        ]
+        waits = f"collectives {self.count('collective') / self.steps:g}, syncs {self.count('sync')}"
+        return f"launches {self.launches:g}; {'; '.join(copies)}; {waits}"
 
 
 def missing() -> str | None:
@@ -101,7 +117,7 @@ def cuda_folder() -> Path | None:
 
 
 def build(folder: Path) -> Path:
-    """Build the driver into `folder` and return the folder of its libraries (5 s)."""
+    """Build the driver into `folder` and return the folder of its libraries (3 s)."""
     spec = importlib.util.find_spec("tensorflow")
     library = Path(spec.origin).parent / "libtensorflow_framework.so.2"
     source = _HERE / "driver.c"
@@ -109,7 +125,7 @@ def build(folder: Path) -> Path:
     generated.write_text(stubs(library, source.read_text()))
     built = folder / _LIBRARIES[0]
     subprocess.run(
-        ["gcc", "-O1", "-w", "-shared", "-fPIC", "-o", built, source, generated, "-lpthread"],
+        ["gcc", "-O0", "-w", "-shared", "-fPIC", "-o", built, source, generated, "-lpthread"],
         check=True,
     )
     for name in _LIBRARIES[1:]:
@@ -134,32 +150,51 @@ def environment(libraries: Path, gpus: int) -> dict[str, str]:
 
 
 def rehearse(
-    libraries: Path, arguments: str, *, gpus: int = 1, steps: int = 4, small: bool = False
-) -> Rehearsal:
-    """Train by `fastcifar train ARGUMENTS` and log one call of `steps` steps.
+    libraries: Path,
+    *runs: str,
+    gpus: int = 1,
+    steps: int = 4,
+    whole: bool = False,
+    blocks: tuple[int, ...] = (1,),
+) -> list[Rehearsal]:
+    """Train by `fastcifar train ARGUMENTS` for each of `runs`, in one process.
 
     Args:
         libraries: of `build`.
-        arguments: recipe and flags.
+        runs: arguments of each: recipe and flags.
         gpus: stand-in GPUs.
-        steps: of the call.
-        small: a network of one block, which XLA compiles in a few seconds.
+        steps: of the one call that is logged of each.
+        whole: log the whole command instead, from its beginning to its end.
+        blocks: of the network of depth 14, by stage: XLA compiles one in a few seconds.
     """
-    log = libraries / f"log-{os.getpid()}"
-    log.unlink(missing_ok=True)
-    asked = json.dumps({"log": str(log), "steps": steps, "small": small})
+    folder = Path(tempfile.mkdtemp(dir=libraries))
+    logs = [folder / f"{number}.log" for number in range(len(runs))]
+    asked = {
+        "runs": [
+            {"arguments": arguments, "log": str(log), "whole": whole}
+            for arguments, log in zip(runs, logs, strict=True)
+        ],
+        "steps": steps,
+        "blocks": blocks,
+    }
     done = subprocess.run(
-        [sys.executable, _HERE / "runner.py", asked, *arguments.split()],
+        [sys.executable, _HERE / "runner.py", json.dumps(asked)],
         env=environment(libraries, gpus),
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=False,
     )
+    return [_read(log, steps, done.stdout + done.stderr) for log in logs]
+
+
+def _read(log: Path, steps: int, output: str) -> Rehearsal:
     lines = log.read_text().splitlines() if log.exists() else []
-    events = tuple(Event(k, int(g), int(n), name) for k, g, n, name in map(_fields, lines))
-    return Rehearsal(events, steps, done.stdout + done.stderr, done.returncode)
-
-
-def _fields(line: str) -> list[str]:
-    return line.split("\t", 3)
+    fields = (line.split("\t", 3) for line in lines)
+    events = tuple(Event(kind, int(gpu), int(size), name) for kind, gpu, size, name in fields)
+    told = log.with_suffix(".problem")
+    # A process that went down has not come so far.
+    problem = told.read_text() if told.exists() else "the process has ended"
+    if problem:
+        problem += f"\n{output[-3000:]}"
+    return Rehearsal(events, steps, problem)
