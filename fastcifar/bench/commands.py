@@ -44,6 +44,7 @@ flags:
                            Default: runs/bench-KIND-UTCTIME.json
   --seconds S, --rounds N  measure for that long, or that many rounds at most
   --stages order,step      of stages: only these
+  --dump-hlo FILE          of step: write what XLA is given of it, and measure nothing
   --steps N, --include-fp16
                            of precision: of the loss curves; float16 also where it is emulated
   --only decode,order      of cures: only these cases

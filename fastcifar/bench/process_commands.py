@@ -22,9 +22,11 @@ from fastcifar.bench.process_flags import (
     LadderFlags,
     PrecisionFlags,
     ScalingFlags,
+    StepFlags,
     TuneFlags,
 )
 from fastcifar.bench.processes import row_process
+from fastcifar.bench.processes.row_process import Processes
 from fastcifar.bench.recording import measure_into_record
 from fastcifar.config import RunConfig
 from fastcifar.errors import ConfigError
@@ -70,11 +72,17 @@ def precision(arguments: Sequence[str]) -> int:
 
 def step(arguments: Sequence[str]) -> int:
     """`fastcifar bench step`; returns the exit status."""
-    from fastcifar.bench.step_rates import StepPlan, measure_step
+    from fastcifar.bench.step_rates import StepPlan, fastest, measure_step
 
-    given, rest = flags.split(arguments, MeasureFlags)
+    given, rest = flags.split(arguments, StepFlags)
     flags.reserve(rest, "bench step", ("precision", "tf32", "xla"))
     config = _config(rest, "bench step")
+    if given.dump_hlo is not None:
+        asked = {"config": config_file.to_dict(fastest(config)), "path": given.dump_hlo}
+        with Processes(row_process.start) as processes:
+            for written in processes.start("hlo").ask("write_hlo", **asked):
+                print(written)
+        return 0
     plan = StepPlan(**_long(given))
     return _measure(
         "step",

@@ -37,6 +37,22 @@ class PrecisionFlags(MeasureFlags):
 
 
 @dataclass(frozen=True)
+class StepFlags(MeasureFlags):
+    """What `step` takes beside the flags of a run.
+
+    Attributes:
+        dump_hlo: a file to write the compiled step to, instead of measuring.
+    """
+
+    dump_hlo: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dump_hlo is not None and (self.out, self.seconds, self.rounds) != (None,) * 3:
+            raise ConfigError("dump-hlo measures nothing: leave --out, --seconds and --rounds out")
+
+
+@dataclass(frozen=True)
 class AccuracyFlags(MeasureFlags):
     """What `accuracy` takes beside the flags of a run.
 

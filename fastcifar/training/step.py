@@ -175,6 +175,22 @@ class TrainStep:
         with self._part.entered():
             self._call.get_concrete_function(iterator, any_step, any_step)
 
+    def hlo(self, batch: Any) -> str:
+        """The program that XLA is given for one step on one replica, before any optimisation.
+
+        Args:
+            batch: the `TensorSpec`s of its batches.
+        """
+        step = (tf.TensorSpec([], tf.int32), tf.TensorSpec(self._learning_rates.shape, tf.float32))
+        specs = [batch, step]
+
+        def program(*flat: tf.Tensor) -> tf.Tensor:
+            local = local_copy(self._strategy, 0)
+            return self._whole_step(local, *tf.nest.pack_sequence_as(specs, flat))
+
+        compiled = tf.function(program, jit_compile=True, autograph=False)
+        return compiled.experimental_get_compiler_ir(*tf.nest.flatten(specs))(stage="hlo")
+
     @property
     def traces(self) -> int:
         """How often the step has been traced: 1, unless something retraces."""

@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 from fastcifar import config_file, environment, runtime
@@ -56,6 +57,7 @@ class Worker:
             "stages": self.stages,
             "prepare_runs": self.prepare_runs,
             "train": self.train,
+            "write_hlo": self.write_hlo,
         }
         self._driver: Any = None
         self._runs: Any = None
@@ -309,6 +311,14 @@ class Worker:
     def train(self, seed: int, run_dir: str) -> dict[str, Any]:
         """Run a training by its seed; returns its summary with its `metrics`."""
         return self._runs.run(seed, run_dir)
+
+    def write_hlo(self, config: dict[str, Any], path: str) -> list[str]:
+        """Write the compiled step (`fastcifar.bench.step_hlo`); returns the paths of the files."""
+        run_config = config_file.from_dict(config)
+        runtime.prepare_environment(run_config.runtime)
+        from fastcifar.bench.step_hlo import write_step
+
+        return [str(written) for written in write_step(run_config, Path(path))]
 
     @staticmethod
     def _seconds(work: Callable[[], object]) -> float:

@@ -11,12 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from fastcifar.bench.suite import packages, wheels
-from fastcifar.bench.suite.parts import Part, Setting, parts
+from fastcifar.bench.suite.parts import Part, Setting, parts, without_tensorflow
 from fastcifar.bench.suite.runner import Runner
 from fastcifar.bench.suite.state import State
 from fastcifar.errors import ConfigError, DeviceError, FastcifarError, nearest, one_line
@@ -39,6 +39,8 @@ OUT before the next begins; the same call again goes on with what is not done.
   --wheels FOLDER   unpack from there what is missing here; without OUT: fetch it into FOLDER
   --with-plots      of fetching: Matplotlib and what it needs too
   --list            the parts and their times
+
+Where JAX is at hand and TensorFlow is not, it measures the compiled step alone, in two minutes.
 """
 # Prints the GPUs that TensorFlow sees, one a line after the mark.
 _PROBE = "import tensorflow as tf; print('GPUS', len(tf.config.list_physical_devices('GPU')))"
@@ -78,7 +80,7 @@ def _run(arguments: list[str], probe: Probe | None = None) -> int:
         return 0 if arguments else 2
     given = _parser().parse_intermixed_args(arguments)
     if given.list:
-        _show(parts(Setting()))
+        _show([without_tensorflow(), *parts(Setting())])
         return 0
     if not given.words:
         if given.wheels is None:
@@ -88,15 +90,22 @@ def _run(arguments: list[str], probe: Probe | None = None) -> int:
         print(f"{len(found)} wheels, {size / 1e6:.1f} MB, in {given.wheels}")
         return 0
     setting = Setting(_folder(given.data), given.small, given.cpu)
-    chosen = _chosen(given.words[1:], parts(setting))
+    alone = not packages.importable("tensorflow") and packages.importable("jax")
+    known = (without_tensorflow(),) if alone else parts(setting)
+    chosen = _chosen(given.words[1:], known)
     if given.minutes is not None and not given.minutes > 0:
         raise ConfigError(f"minutes must be above 0. Received: {given.minutes:g}")
     out = given_path(given.words[0]).absolute()
     variables = _variables(given.wheels, out / "site")
-    _check_packages(given.wheels)
+    if alone:
+        _say("no TensorFlow here, but JAX: the compiled step alone, without input and loop")
+        _check_packages(given.wheels, packages.NEEDED_FOR_HLO)
+    else:
+        _check_packages(given.wheels)
     if setting.cpu:
         variables["CUDA_VISIBLE_DEVICES"] = "-1"
-    _check_devices(setting, (probe or _gpus)(variables))
+    if not alone:
+        _check_devices(setting, (probe or _gpus)(variables))
     described = {"data": "folder" if setting.data else "drawn", "small": setting.small}
     state = State(out, described | {"cpu": setting.cpu})
     runner = Runner(out, state, setting.data, given.commit, variables, say=_say)
@@ -172,11 +181,11 @@ def _variables(folder: Path | None, site: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([*path, str(site)])}
 
 
-def _check_packages(folder: Path | None) -> None:
+def _check_packages(folder: Path | None, asked: Collection[str] = packages.NEEDED) -> None:
     lacking = packages.missing(packages.dependencies())
     if not lacking:
         return
-    needed = [name for name in lacking if name in packages.NEEDED]
+    needed = [name for name in lacking if name in asked]
     if needed:
         mend = "" if folder else ": fetch them by --wheels FOLDER where there is a network"
         raise ConfigError(

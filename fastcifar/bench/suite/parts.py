@@ -90,6 +90,26 @@ _RUNGS = (
 )
 
 
+_HLO = Path(__file__).resolve().parents[3] / "benchmarks" / "hlo"
+# Ours first, then TensorFlow's gradient of max-pooling, a larger batch, another network.
+_HLO_FILES = (
+    *("resnet50-224px-256", "resnet50-224px-256-scatter", "resnet50-224px-512"),
+    "cifar10-scratch-512",
+)
+
+
+def without_tensorflow() -> Part:
+    """What a host can measure that has JAX and no TensorFlow: the compiled step alone."""
+    files = [str(_HLO / f"{name}.hlo.xz") for name in _HLO_FILES]
+    command = ("fastcifar.bench.run_hlo", *files, "--out", RECORD)
+    return Part(
+        "hlo",
+        2,
+        "the compiled step alone, by JAX: without TensorFlow, input and loop",
+        (Task("gpu-hlo", (command,)),),
+    )
+
+
 def parts(setting: Setting) -> tuple[Part, ...]:
     """All parts, in order."""
     small = setting.small

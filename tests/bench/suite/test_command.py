@@ -11,7 +11,7 @@ from fastcifar.bench import commands as bench_commands
 from fastcifar.bench import flags
 from fastcifar.bench.process_flags import AccuracyFlags, LadderFlags, PrecisionFlags, TuneFlags
 from fastcifar.bench.suite import command, packages
-from fastcifar.bench.suite.parts import Setting, parts
+from fastcifar.bench.suite.parts import Setting, parts, without_tensorflow
 from fastcifar.errors import ConfigError, FastcifarError
 
 ROOT = Path(__file__).parents[3]
@@ -57,6 +57,23 @@ def test_without_a_gpu_it_says_what_to_do(tmp_path):
     said = refused([tmp_path / "out"], probe=lambda variables: 0)
     assert said.startswith("the suite needs a GPU that TensorFlow sees: --small")
     assert not (tmp_path / "out").exists()
+
+
+def test_with_jax_alone_it_measures_the_step_alone(tmp_path, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(packages, "importable", lambda module: module == "jax")
+    monkeypatch.setattr(packages, "missing", lambda names: ["tensorflow", "keras", "rich"])
+    monkeypatch.setattr(command.Runner, "run", lambda self, parts, **_: ran.extend(parts) or True)
+
+    def probe(variables):
+        raise AssertionError("there is no TensorFlow to ask")
+
+    assert command._run([str(tmp_path / "out")], probe=probe) == 0
+    assert [part.name for part in ran] == ["hlo"]
+    assert "the compiled step alone" in capsys.readouterr().out
+    (task,) = ran[0].tasks
+    for word in task.commands[0][1:-2]:
+        assert Path(word).is_file()
 
 
 def test_a_python_without_tensorflow_says_so(tmp_path):
@@ -133,7 +150,7 @@ def test_parts_come_in_the_order_of_their_worth(images):
 
 def test_the_documentation_has_every_part_and_a_place_for_every_record():
     page = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
-    for part in parts(Setting()):
+    for part in (without_tensorflow(), *parts(Setting())):
         assert f"| `{part.name}` | {part.minutes:g} |" in page
         for task in part.tasks:
             assert f"<!-- table: {task.record} -->" in page
