@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -19,7 +21,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Weights, arguments and results are those of the Keras layer: [..., C] in, the same shape out,
     moving statistics in float32 with the biased variance. A frozen layer (`trainable=False`)
-    stays in inference mode. `synchronized=True` and float64 fall back to the Keras layer.
+    stays in inference mode. `synchronized=True` and float64 fall back to the Keras layer, but for
+    the way in which synchronised statistics are added up.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -66,3 +69,39 @@ class BatchNormalization(keras.layers.BatchNormalization):
             moving_variance * self.momentum + variance * (1.0 - self.momentum)
         )
         return outputs
+
+    def _moments(self, inputs, mask):
+        """Mean and biased variance of each channel, over the global batch where synchronised.
+
+        Keras' own formula, in one reduction in place of its three.
+        """
+        context = tf.distribute.get_replica_context()
+        alone = context is None or context.num_replicas_in_sync == 1
+        if not self.synchronized or mask is not None or alone:
+            return super()._moments(inputs, mask)
+        axes = self._reduction_axes
+        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[self.axis], inputs.dtype)
+        sums = [tf.reduce_sum(inputs, axes), tf.reduce_sum(tf.square(inputs), axes), count[None]]
+        channels = inputs.shape[self.axis]
+        total, squared, count = tf.split(
+            _sum_over_replicas(tf.concat(sums, axis=0)), [channels, channels, 1]
+        )
+        mean = total / count
+        return mean, tf.maximum(squared / count - tf.square(mean), 0.0)
+
+
+@tf.custom_gradient
+def _sum_over_replicas(vector: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """Add up a vector of each replica; the gradient of a sum is the sum of the gradients.
+
+    `ReplicaContext.all_reduce` has this gradient too, but looks for variables behind every
+    differentiable operation that its result depends on: through the other replicas' vectors, that
+    is the whole graph of each. Behind `stop_gradient` there is nothing to look at, which makes the
+    time to trace a network grow with its layers and no longer with their square.
+    """
+
+    def add_up(tensor: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(tensor))
+
+    return add_up(vector), add_up

@@ -19,7 +19,7 @@ them. Otherwise than there
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ import tensorflow as tf
 from fastcifar.config import OptimizerConfig
 
 _EPSILON = 1e-7  # as in Keras
+_BETAS = (0.9, 0.999)  # of adam and adamw
 _SLOTS = {
     "sgd": ("momentum",),
     "adam": ("m", "v"),
@@ -81,6 +82,7 @@ class Optimizer:
             updates: int64 scalar, updates applied before this one (Adam's bias correction).
             rate_factors: of the learning rate, for each parameter; 1 by default.
         """
+        powers = self._powers(updates, {variable.dtype for variable in parameters})
         for i, (variable, gradient) in enumerate(zip(parameters, gradients, strict=True)):
             rate = tf.cast(learning_rate, variable.dtype)
             if rate_factors is not None and rate_factors[i] != 1:
@@ -92,7 +94,16 @@ class Optimizer:
                 else:
                     gradient = gradient + self.config.weight_decay * variable.read_value()
             own = {name: slots[name][i] for name in self.slots}
-            self._apply_one(variable, own, gradient, rate, updates)
+            self._apply_one(variable, own, gradient, rate, powers)
+
+    def _powers(self, updates: tf.Tensor, dtypes: Set[Any]) -> dict[Any, list[tf.Tensor]]:
+        """Adam's beta1 and beta2 to the power of the updates, this one included, by dtype."""
+        if self.config.optimizer not in ("adam", "adamw"):
+            return {}
+        return {
+            dtype: [tf.pow(tf.cast(beta, dtype), tf.cast(updates + 1, dtype)) for beta in _BETAS]
+            for dtype in dtypes
+        }
 
     def _apply_one(
         self,
@@ -100,7 +111,7 @@ class Optimizer:
         slots: dict[str, tf.Variable],
         gradient: tf.Tensor,
         rate: tf.Tensor,
-        updates: tf.Tensor,
+        powers: dict[Any, list[tf.Tensor]],
     ) -> None:
         def scalar(value: Any) -> tf.Tensor:
             return tf.cast(value, variable.dtype)
@@ -115,16 +126,16 @@ class Optimizer:
                 use_nesterov=True,
             )
         elif self.config.optimizer in ("adam", "adamw"):
-            applied = tf.cast(updates + 1, variable.dtype)
+            beta1_power, beta2_power = powers[variable.dtype]
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=slots["m"].handle,
                 v=slots["v"].handle,
-                beta1_power=tf.pow(scalar(0.9), applied),
-                beta2_power=tf.pow(scalar(0.999), applied),
+                beta1_power=beta1_power,
+                beta2_power=beta2_power,
                 lr=rate,
-                beta1=scalar(0.9),
-                beta2=scalar(0.999),
+                beta1=scalar(_BETAS[0]),
+                beta2=scalar(_BETAS[1]),
                 epsilon=scalar(_EPSILON),
                 grad=gradient,
             )

@@ -24,6 +24,7 @@ from fastcifar.models.dropout import dropout_keys
 from fastcifar.models.losses import correct, cross_entropy
 from fastcifar.runtime import on_each_device, replica_here
 from fastcifar.training.optimizers import Optimizer
+from fastcifar.training.program import Program
 from fastcifar.training.state import TrainState, local_copy
 from fastcifar.training.trained_part import TrainedPart, whole
 
@@ -124,6 +125,7 @@ class TrainStep:
         self._strategy = strategy
         self._xla = xla
         self._replicas = strategy.num_replicas_in_sync
+        self._hosted = len(strategy.experimental_local_results(state.updates))
         self._global_batch_size = global_batch_size
         self._seed = seed
         self._label_smoothing = label_smoothing
@@ -140,20 +142,22 @@ class TrainStep:
         # On each device, as all that a step reads: one copy would travel to the others every step.
         self._learning_rates = on_each_device(np.asarray(learning_rates, np.float32), strategy)
 
-        # A program captures its replica's own variables, so each replica of this host has its own.
-        local = len(strategy.experimental_local_results(state.updates))
+        part = self._part
+        variables = [
+            *part.trainable,
+            *part.others,
+            *part.averages,
+            *(variable for slots in part.slots.values() for variable in slots),
+            *(state.updates, state.loss_scale, state.good_steps),
+        ]
 
-        def compiled(function: Callable[..., Any], replica: int) -> Callable[..., Any]:
-            def program(*arguments: Any) -> Any:
-                return function(local_copy(strategy, replica), *arguments)
+        def compiled(function: Callable[..., Any]) -> Program:
+            # BatchNorms that talk to the other replicas do so within each one's own trace.
+            return Program(function, variables, strategy, xla=xla, shared=not sync_batch_norm)
 
-            # Without XLA an inner function buys nothing, and inlining lets the graph optimise as a
-            # whole.
-            return tf.function(program, jit_compile=True, autograph=False) if xla else program
-
-        self._whole = [compiled(self._whole_step, r) for r in range(local)]
-        self._compute = [compiled(self._packed_gradients, r) for r in range(local)]
-        self._update = [compiled(self._unpack_and_update, r) for r in range(local)]
+        self._whole = compiled(self._whole_step)
+        self._compute = compiled(self._packed_gradients)
+        self._update = compiled(self._unpack_and_update)
         self._call = tf.function(self._steps, autograph=False)
 
     def __call__(self, iterator: Any, first_step: int, steps: int) -> tf.Tensor:
@@ -219,16 +223,16 @@ class TrainStep:
 
     def _replica_step(self, batch: Batch, step: Step, resident: Any) -> tf.Tensor:
         """One step on one replica; returns the metrics of the global batch: float32 [4]."""
-        replica = replica_here(len(self._compute))
+        replica = replica_here(self._hosted)
         if self._before is not None:
             batch, resident = self._run_before(self._before, batch, resident), None
         extra = () if resident is None else (resident,)
         if self._replicas == 1:
-            return self._whole[0](batch, step, *extra)
-        packed = self._compute[replica](batch, *extra)
+            return self._whole(0, batch, step, *extra)
+        packed = self._compute(replica, batch, *extra)
         # One reduction of one vector: its latency is paid once a step, not once a variable.
         packed = self._reduce(tf.distribute.get_replica_context(), packed)
-        return self._update[replica](packed, step)
+        return self._update(replica, packed, step)
 
     def _run_before(self, transform: Transform, batch: Batch, resident: Any) -> Batch:
         images = batch.images if resident is None else gather_bytes(resident, batch.images)
