@@ -328,7 +328,10 @@ class RuntimeConfig:
     """What each part of a split GPU may take, such as 8GB; auto shares nine tenths of it out."""
     reduce_dtype: Literal["float32", "bfloat16"] = "float32"
     """What gradients are added up in across replicas; bfloat16 halves the traffic, and several GPUs
-    cannot."""
+    can only with --reduction overlapped."""
+    reduction: Literal["packed", "overlapped"] = "packed"
+    """How replicas add up: all at the end of the backward pass, or stage by stage during it, for
+    several GPUs with XLA (experimental: not yet measured on any)."""
     tf32: bool = True
     """Let GPUs of compute capability 8.0 or more multiply float32 as TF32."""
     worker_timeout: float = 600.0

@@ -294,7 +294,7 @@ OF_TRAINING = (
         "it is for the parts of a GPU that --logical-devices splits",
     ),
     Rule(
-        ("reduce_dtype",),
+        ("reduce_dtype", "reduction"),
         lambda s: s.replicas == 1,
         "one replica has nothing to add its gradients to",
     ),

@@ -302,9 +302,15 @@ def _set_up_gpus(tf: Any, gpus: Sequence[Any], config: RuntimeConfig) -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-        # XLA reads this when it compiles its first program.
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_exclude_nondeterministic_ops=true".strip()
+        _ask_xla("--xla_gpu_exclude_nondeterministic_ops=true")
+    if config.reduction == "overlapped":
+        # It would join the reductions to one at the end, which nothing hides.
+        _ask_xla("--xla_gpu_all_reduce_combine_threshold_bytes=0")
+
+
+def _ask_xla(flag: str) -> None:
+    """Set what XLA reads when it compiles its first program."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
 
 def share_of_memory(total_bytes: int | None, parts: int) -> int:

@@ -284,6 +284,13 @@ NOTED = [
         "",
         {"replicas": 2},
     ),
+    (
+        "--reduction overlapped",
+        {},
+        "--reduction overlapped has no effect: one replica",
+        "",
+        {"replicas": 2},
+    ),
     ("--no-tf32", {}, "--no-tf32 has no effect: only GPUs", "", GPU),
     ("--deterministic", {}, "--deterministic has no effect: a CPU gives", "", GPU),
     ("--compile-cache c", {}, "--compile-cache c has no effect: XLA is off", "", GPU),

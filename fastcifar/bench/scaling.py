@@ -3,6 +3,7 @@
     1            one replica
     weak/N       N replicas, the batch of each as on one: N times the global batch
     strong/N     N replicas, the global batch as on one: a share of it for each
+    weak/N/overlapped    on several GPUs: with --reduction overlapped
 
 Each has a process of its own and they take turns, and so does, for each, the reduction alone: as
 many vectors of that length added up across its replicas as its steps add up. With fewer than two
@@ -15,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fastcifar import config_file, environment
 from fastcifar.bench import measure
@@ -55,11 +56,13 @@ class Layout:
         name: of its row.
         replicas: how many.
         global_batch_size: images in a step.
+        reduction: see `RuntimeConfig`; None for that of the recipe.
     """
 
     name: str
     replicas: int
     global_batch_size: int
+    reduction: Literal["packed", "overlapped"] | None = None
 
 
 def layouts(global_batch_size: int, replicas: Sequence[int]) -> list[Layout]:
@@ -67,6 +70,15 @@ def layouts(global_batch_size: int, replicas: Sequence[int]) -> list[Layout]:
     weak = [Layout(f"{WEAK}/{n}", n, n * global_batch_size) for n in replicas]
     strong = [Layout(f"{STRONG}/{n}", n, global_batch_size) for n in replicas]
     return [Layout(ONE, 1, global_batch_size), *weak, *strong]
+
+
+def overlapped(rows: Sequence[Layout]) -> list[Layout]:
+    """The weak ones of the rows once more, adding up while the backward pass goes on."""
+    return [
+        dataclasses.replace(row, name=f"{row.name}/overlapped", reduction="overlapped")
+        for row in rows
+        if row.name.startswith(f"{WEAK}/")
+    ]
 
 
 def measure_scaling(
@@ -107,10 +119,12 @@ class _Bench:
     def run(self) -> None:
         # Apart from the others: a mistake of the user's shows here, and how many GPUs there are.
         self._built = self._prepare(self._layouts[0])
+        if self._gpus > 1 and self._built["xla"] and self._config.runtime.reduction == "packed":
+            self._layouts += overlapped(self._layouts)
         contenders = []
         for layout in self._layouts:
             contenders.append(self._contender(layout))
-            if layout.replicas > 1:
+            if layout.replicas > 1 and layout.reduction is None:
                 contenders.append(self._reduction(layout))
         measure.interleave(
             contenders,
@@ -123,6 +137,8 @@ class _Bench:
 
     def _prepare(self, layout: Layout) -> dict[str, Any]:
         runtime = dataclasses.replace(self._config.runtime, **self._devices(layout.replicas))
+        if layout.reduction is not None:
+            runtime = dataclasses.replace(runtime, reduction=layout.reduction)
         config = dataclasses.replace(
             self._config, global_batch_size=layout.global_batch_size, runtime=runtime
         )
@@ -227,8 +243,10 @@ def _reduction_of(name: str) -> str:
 
 def _share(laps: dict[str, Lap], name: str) -> Estimate | None:
     """Seconds of the reduction alone over those of the whole step."""
-    lap, alone = laps[name], laps[_reduction_of(name)]
-    if not (lap.running and alone.running and len(alone.seconds_per_image) >= measure.MIN_ROUNDS):
+    lap, alone = laps[name], laps.get(_reduction_of(name))
+    if alone is None or not (
+        lap.running and alone.running and len(alone.seconds_per_image) >= measure.MIN_ROUNDS
+    ):
         return None
     rounds = min(len(lap.seconds_per_image), len(alone.seconds_per_image))
     return paired_ratio(alone.seconds_per_image[:rounds], lap.seconds_per_image[:rounds])

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from fastcifar import environment
 from fastcifar.config import DataConfig, ModelConfig, RunConfig, RuntimeConfig, parse_bytes
 from fastcifar.data import sources, splitting, storage
 from fastcifar.data.sources import image_folder
@@ -262,16 +263,38 @@ def build_network(config: RunConfig, chosen: Runtime, *, num_classes: int) -> ke
 
 
 def check_reduction(config: RuntimeConfig, chosen: Runtime) -> None:
-    """Refuse to add gradients up in bfloat16 where TensorFlow cannot.
+    """Refuse to add up in a way in which TensorFlow cannot.
 
     Raises:
-        ConfigError: where NCCL adds up.
+        ConfigError: for bfloat16 between programs on several GPUs, or a reduction within the
+            program of anything else than several GPUs.
     """
-    nccl = chosen.gpus and chosen.replicas > 1 and config.logical_devices == 1
-    if nccl and config.reduce_dtype == "bfloat16":
+    if chosen.replicas == 1:
+        return  # a note says that there is nothing to add up
+    nccl = bool(chosen.gpus) and config.logical_devices == 1
+    if config.reduction == "overlapped":
+        _check_overlapped(chosen, nccl)
+    elif nccl and config.reduce_dtype == "bfloat16":
         raise ConfigError(
             "reduce-dtype must be float32 on several GPUs, because TensorFlow's reduction between "
-            "them (NCCL) takes no bfloat16: leave --reduce-dtype out. Received: bfloat16"
+            "them (NCCL) takes no bfloat16: leave --reduce-dtype out, or try --reduction "
+            "overlapped, which is by XLA. Received: bfloat16"
+        )
+
+
+def _check_overlapped(chosen: Runtime, nccl: bool) -> None:
+    if not (nccl and chosen.xla):
+        kind = f"{chosen.replicas} replicas on {'one GPU' if chosen.gpus else 'CPUs'}"
+        raise ConfigError(
+            "reduction overlapped is of programs that XLA compiles for several GPUs: leave "
+            f"--reduction out. Received: overlapped, {'xla off' if nccl else kind}"
+        )
+    threads = chosen.threads.get("inter_op") or environment.usable_cores()
+    if threads < len(chosen.gpus):
+        raise ConfigError(
+            "inter-op-threads must be at least the number of GPUs with reduction overlapped, whose "
+            f"programs wait for each other: add --inter-op-threads {len(chosen.gpus)}. "
+            f"Received: {threads}"
         )
 
 

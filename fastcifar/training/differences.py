@@ -40,6 +40,7 @@ def computing(config: RunConfig, chosen: Runtime) -> dict[str, Any]:
         "number of replicas": chosen.replicas,
         "number of workers": 1 if chosen.cluster is None else len(chosen.cluster.addresses),
         "reduce-dtype": config.runtime.reduce_dtype if chosen.replicas > 1 else "float32",
+        "reduction": config.runtime.reduction if chosen.replicas > 1 else "packed",
         "tf32": on_gpu and config.runtime.tf32,
         "deterministic": not on_gpu or config.runtime.deterministic,
         # Gathered within the compiled step, which is then another program.

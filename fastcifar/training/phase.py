@@ -191,6 +191,7 @@ def build_step(
         ema=config.optimizer.ema,
         scale_loss=chosen.scales_loss,
         reduce_dtype=config.runtime.reduce_dtype,
+        overlapped=config.runtime.reduction == "overlapped",
         sync_batch_norm=config.model.sync_batch_norm,
         reduce=reduce,
         **what,

@@ -23,6 +23,8 @@ from fastcifar.data.pipeline import Batch, gather_bytes
 from fastcifar.models.dropout import dropout_keys
 from fastcifar.models.losses import correct, cross_entropy
 from fastcifar.runtime import on_each_device, replica_here
+from fastcifar.training.backward import Backward
+from fastcifar.training.exchange import Exchange, Results, add_up, add_up_compiled
 from fastcifar.training.optimizers import Optimizer
 from fastcifar.training.program import Program
 from fastcifar.training.state import TrainState, local_copy
@@ -66,11 +68,6 @@ def with_seed(batch: Batch, seed: int) -> Batch:
     return batch._replace(epoch=batch.epoch + (seed << _EPOCH_BITS))
 
 
-def add_up(context: Any, vectors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Sum each vector over the replicas; called on every replica, within its context."""
-    return [context.all_reduce(tf.distribute.ReduceOp.SUM, vector) for vector in vectors]
-
-
 class TrainStep:
     """k training steps per call, on every replica of a strategy.
 
@@ -88,6 +85,7 @@ class TrainStep:
         label_smoothing, clip_norm, accumulate, ema: see `fastcifar.config.OptimizerConfig`.
         scale_loss: dynamic loss scaling (float16).
         reduce_dtype: what gradients are added up in across replicas.
+        overlapped: add them up within one program, a stage at a time during the backward pass.
         sync_batch_norm: the network's BatchNorm talks to the other replicas.
         reduce: adds the replicas' vectors up; a benchmark leaves the talk between them out.
         before: a transform that XLA cannot compile, run in a graph before the program.
@@ -112,6 +110,7 @@ class TrainStep:
         ema: float | None = None,
         scale_loss: bool = False,
         reduce_dtype: str = "float32",
+        overlapped: bool = False,
         sync_batch_norm: bool = False,
         reduce: Reduce = add_up,
         before: Transform | None = None,
@@ -133,9 +132,13 @@ class TrainStep:
         self._accumulate = accumulate
         self._ema = ema
         self._scale_loss = scale_loss
-        self._reduce_dtype = reduce_dtype
         self._sync_batch_norm = sync_batch_norm
-        self._reduce = reduce
+        self._overlapped = overlapped
+        self._backward = Backward(self._part, by_stage=overlapped, ordered=xla)
+        self._exchange = Exchange(self._part, self._backward.buckets, reduce_dtype)
+        # TensorFlow's own way to reduce stands between programs, and nothing else in a program.
+        within = overlapped and xla and reduce is add_up
+        self._reduce = add_up_compiled if within else reduce
         self._before = before
         self._resident = resident
         self._first_step = first_step
@@ -152,8 +155,9 @@ class TrainStep:
         ]
 
         def compiled(function: Callable[..., Any]) -> Program:
-            # BatchNorms that talk to the other replicas do so within each one's own trace.
-            return Program(function, variables, strategy, xla=xla, shared=not sync_batch_norm)
+            # TensorFlow's own reductions are traced together, each within its replica's trace.
+            shared = not sync_batch_norm and (xla or not overlapped)
+            return Program(function, variables, strategy, xla=xla, shared=shared)
 
         self._whole = compiled(self._whole_step)
         self._compute = compiled(self._packed_gradients)
@@ -227,8 +231,8 @@ class TrainStep:
         if self._before is not None:
             batch, resident = self._run_before(self._before, batch, resident), None
         extra = () if resident is None else (resident,)
-        if self._replicas == 1:
-            return self._whole(0, batch, step, *extra)
+        if self._replicas == 1 or self._overlapped:
+            return self._whole(replica, batch, step, *extra)
         packed = self._compute(replica, batch, *extra)
         # One reduction of one vector: its latency is paid once a step, not once a variable.
         packed = self._reduce(tf.distribute.get_replica_context(), packed)
@@ -250,35 +254,25 @@ class TrainStep:
     # The three functions below are what XLA compiles. `local` gives this replica's variables.
 
     def _whole_step(self, local: Any, batch: Batch, step: Step, *resident: Any) -> tf.Tensor:
-        gradients, statistics, metrics = self._gradients(local, batch, *resident)
-        return self._apply(local, gradients, statistics, metrics, step)
+        results = self._gradients(local, batch, *resident)
+        if self._replicas > 1:
+            vectors = self._exchange.pack(self._share(results))
+            vectors = self._reduce(tf.distribute.get_replica_context(), vectors)
+            results = self._exchange.unpack(vectors)
+        return self._apply(local, results, step)
 
     def _packed_gradients(self, local: Any, batch: Batch, *resident: Any) -> list[tf.Tensor]:
-        gradients, statistics, metrics = self._gradients(local, batch, *resident)
-        # The mean of the replicas' statistics is a sum of shares, so one reduction serves all.
-        shares = [value / self._replicas for value in statistics]
-        # A benchmark may leave the gradients out.
-        dtype = gradients[0].dtype if gradients else metrics.dtype
-        rest = [tf.cast(metrics, dtype), *shares]
-        if self._reduce_dtype == "float32" or not gradients:
-            return [_pack([*rest, *gradients])]
-        # Counts and running averages would lose what they gain in a step to so short a mantissa.
-        return [_pack(rest), tf.cast(_pack(gradients), self._reduce_dtype)]
+        return self._exchange.pack(self._share(self._gradients(local, batch, *resident)))
 
     def _unpack_and_update(self, local: Any, packed: Sequence[tf.Tensor], step: Step) -> tf.Tensor:
-        dtype = packed[0].dtype
-        whole = tf.concat([tf.cast(vector, dtype) for vector in packed], axis=0)
-        shapes = [v.shape for v in (*self._part.statistics, *self._part.trainable)]
-        sizes = [3, *(shape.num_elements() for shape in shapes)]
-        metrics, *flat = tf.split(whole, sizes)
-        values = [tf.reshape(part, shape) for part, shape in zip(flat, shapes, strict=True)]
-        count = len(self._part.updated)
-        metrics = tf.cast(metrics, tf.float32)
-        return self._apply(local, values[count:], values[:count], metrics, step)
+        return self._apply(local, self._exchange.unpack(packed), step)
 
-    def _gradients(
-        self, local: Any, batch: Batch, *resident: Any
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
+    def _share(self, results: Results) -> Results:
+        """What a replica adds: the mean of the statistics is the sum of shares of them."""
+        shares = [value / self._replicas for value in results.statistics]
+        return results._replace(statistics=shares)
+
+    def _gradients(self, local: Any, batch: Batch, *resident: Any) -> Results:
         """This replica's share of the gradients, the new statistics it updates, its metrics [3]."""
         parameters = [local(v).read_value() for v in self._part.trainable]
         others = [local(v).read_value() for v in self._part.others]
@@ -302,8 +296,8 @@ class TrainStep:
             for place, value in zip(updated, statistics, strict=True):
                 seen[place] = value
             found = self._backpropagate(local, parameters, seen, part, *resident)
-            total = [a + b for a, b in zip(total, found[0], strict=True)]
-            return i + 1, total, found[1], metrics + found[2]
+            total = [a + b for a, b in zip(total, found.gradients, strict=True)]
+            return i + 1, total, found.statistics, metrics + found.metrics
 
         statistics = [others[place] for place in updated]
         state = (0, [tf.zeros_like(p) for p in parameters], statistics, tf.zeros([3]))
@@ -314,7 +308,7 @@ class TrainStep:
         else:
             # A loop, so that one part's activations are in memory at a time.
             state = tf.while_loop(lambda i, *_: i < parts, add_part, state, parallel_iterations=1)
-        return state[1:]
+        return Results(*state[1:])
 
     def _backpropagate(
         self,
@@ -323,7 +317,7 @@ class TrainStep:
         others: list[tf.Tensor],
         batch: Batch,
         *resident: Any,
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
+    ) -> Results:
         """Forward and backward on `batch`: gradients, new statistics, metrics [3]."""
         gather = tf.gather if self._xla else gather_bytes
         images = gather(resident[0], batch.images) if resident else batch.images
@@ -331,18 +325,16 @@ class TrainStep:
         images, labels = self._transform(images, batch.labels, key, batch.positions, batch.indices)
         with (
             dropout_keys(key, batch.positions),
-            tf.GradientTape(watch_accessed_variables=False) as tape,
+            self._backward.tape() as tape,
         ):
             tape.watch(parameters)
-            logits, others = self._part.model.stateless_call(
-                parameters, others, images, training=True
-            )
+            logits, others, ends = self._backward.forward(parameters, others, images)
             losses = cross_entropy(logits, labels, self._label_smoothing)
             loss = tf.reduce_sum(losses)
             objective = loss / self._global_batch_size
             if self._scale_loss:
                 objective *= tf.cast(local(self._state.loss_scale).read_value(), objective.dtype)
-        gradients = tape.gradient(objective, parameters)
+        gradients = self._backward.gradients(tape, objective, parameters, ends)
         metrics = tf.stack(
             [
                 tf.cast(loss, tf.float32),
@@ -351,17 +343,11 @@ class TrainStep:
             ]
         )
         statistics = [tf.convert_to_tensor(others[place]) for place in self._part.updated]
-        return gradients, statistics, metrics
+        return Results(gradients, statistics, metrics)
 
-    def _apply(
-        self,
-        local: Any,
-        gradients: Sequence[tf.Tensor],
-        statistics: Sequence[tf.Tensor],
-        metrics: tf.Tensor,
-        step: Step,
-    ) -> tf.Tensor:
+    def _apply(self, local: Any, results: Results, step: Step) -> tf.Tensor:
         """Update this replica's variables from the global gradients; returns metrics [4]."""
+        gradients, statistics, metrics = results
         state, part = self._state, self._part
         updates = local(state.updates)
         number, rates = step
@@ -416,11 +402,6 @@ class TrainStep:
             return gradients
         clipped, _ = tf.clip_by_global_norm(gradients, self._clip_norm)
         return clipped
-
-
-def _pack(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Lay tensors of one dtype one after the other: [elements of all]."""
-    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
 
 
 def read_metrics(totals: tf.Tensor) -> StepMetrics:

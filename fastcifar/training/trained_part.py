@@ -26,6 +26,7 @@ class TrainedPart:
     Attributes:
         model: the network, called by `stateless_call` with `trainable` and `others`.
         trainable: variables that receive gradients.
+        paths: of each of them, as Keras names it.
         others: the network's other variables: frozen weights and BatchNorm statistics.
         updated: which of `others` the step updates: the statistics of BatchNorms that train.
         slots: for each slot name, one variable per trainable one.
@@ -38,6 +39,7 @@ class TrainedPart:
 
     model: Any
     trainable: list[tf.Variable]
+    paths: list[str]
     others: list[tf.Variable]
     updated: list[int]
     slots: dict[str, list[tf.Variable]]
@@ -59,6 +61,7 @@ def whole(state: TrainState) -> TrainedPart:
     return TrainedPart(
         model=state.model,
         trainable=state.trainable,
+        paths=state.trainable_paths,
         others=state.statistics,
         updated=list(range(len(state.statistics))),
         slots=state.slots,
@@ -109,6 +112,7 @@ def _select(
     return TrainedPart(
         model=model,
         trainable=[state.trainable[i] for i in chosen],
+        paths=[state.trainable_paths[i] for i in chosen],
         others=[v.value for v in others],
         updated=updated,
         slots={name: [slots[i] for i in chosen] for name, slots in state.slots.items()},

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fastcifar.bench import commands, pages, plots
 from fastcifar.bench.record import Record
-from fastcifar.bench.scaling import Layout, ScalingPlan, layouts, measure_scaling
+from fastcifar.bench.scaling import Layout, ScalingPlan, layouts, measure_scaling, overlapped
 from fastcifar.errors import ConfigError
 from tests.bench.handles import Canned, Local
 from tests.bench.subjects import CONFIG, Rows
@@ -19,6 +19,13 @@ def measured(start, config=CONFIG, replicas=(2, 4)):
     rows = Rows()
     measure_scaling(config, ScalingPlan(replicas, rounds=2), rows, start)
     return rows
+
+
+def test_overlapped_rows_are_the_weak_ones_once_more():
+    assert overlapped(layouts(128, (2, 4))) == [
+        Layout("weak/2/overlapped", 2, 256, "overlapped"),
+        Layout("weak/4/overlapped", 4, 512, "overlapped"),
+    ]
 
 
 def test_layouts_keep_the_batch_of_each_or_the_global_one():

@@ -169,6 +169,7 @@ ROWS = {
         see.machine, ("8GiB",), {"runtime.devices": 1, "runtime.logical_devices": 2}
     ),
     "runtime.reduce_dtype": Row(see.first_steps, ("bfloat16",), MIRRORED, slow=True),
+    "runtime.reduction": Row(see.machine, ("overlapped",)),
     "runtime.tf32": Row(see.machine, (False,)),
     "runtime.intra_op_threads": Row(see.machine, (1, 2)),
     "runtime.inter_op_threads": Row(see.machine, (1, 2)),

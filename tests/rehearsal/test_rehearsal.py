@@ -1,5 +1,7 @@
 """The real step on stand-in GPUs: what is placed, copied, waited for and launched there."""
 
+import itertools
+
 import pytest
 
 from tests.rehearsal.stand_in import METRICS, SMALL, rehearse
@@ -53,3 +55,25 @@ def test_two_gpus_add_up_once_a_step_and_wait_for_nothing(two_gpus):
 
 def test_bfloat16_between_gpus_is_refused_in_one_line(two_gpus):
     assert "reduce-dtype must be float32 on several GPUs" in two_gpus["bfloat16"].problem
+
+
+@pytest.mark.slow
+def test_gradients_are_added_up_by_stage_within_the_program(stand_in_gpus):
+    flags = "--augment standard --reduction overlapped"
+    (call,) = rehearse(stand_in_gpus, SMALL + flags, gpus=2, blocks=(1, 1, 1, 1))
+    assert not call.problem
+    assert call.sizes("DtoH") == {8: 2 * call.steps, **METRICS}
+    assert call.sizes("PtoP") == {}
+    # The number of the step, and no keys of reductions.
+    assert call.sizes("HtoD")[4] == 2 * call.steps
+    for gpu in (0, 1):
+        events = [e for e in call.events if e.gpu == gpu]
+        places = [i for i, e in enumerate(events) if e.kind == "collective"]
+        assert len(places) == 4 * call.steps
+        sizes = [events[i].size for i in places]
+        assert sizes == sizes[:4] * call.steps
+        for step in range(call.steps):
+            own = places[4 * step : 4 * step + 4]
+            # Work is launched between one and the next, and after the last: none waits alone.
+            after = [*own, own[-1] + 20]
+            assert min(later - earlier for earlier, later in itertools.pairwise(after)) > 2

@@ -23,7 +23,7 @@ SAME_BITS = {"steps_per_call", "profile", "compile_cache", "gpu_memory_limit", "
 SHOWN_OTHERWISE = {
     *("strategy", "devices", "logical_devices", "intra_op_threads", "inter_op_threads"),
 }
-LISTED = {"precision", "xla", "reduce_dtype", "tf32", "deterministic"}
+LISTED = {"precision", "xla", "reduce_dtype", "reduction", "tf32", "deterministic"}
 DATA_SAME_BITS = {"data_path", "memory_budget", "prefetch", "parallel_map"}
 DATA_LISTED = {"cache"}
 
@@ -60,6 +60,11 @@ def test_every_setting_that_may_change_is_known() -> None:
             {},
             {"runtime": {"reduce_dtype": "bfloat16"}},
             ["reduce-dtype: bfloat16 instead of float32"],
+        ),
+        (
+            {},
+            {"runtime": {"reduction": "overlapped"}},
+            ["reduction: overlapped instead of packed"],
         ),
         ({}, {"runtime": {"tf32": False}}, ["tf32: False instead of True"]),
         ({}, {"runtime": {"deterministic": True}}, ["deterministic: True instead of False"]),
