@@ -76,3 +76,29 @@ def test_one_value_per_channel_gives_finite_statistics():
     layer = BatchNormalization()
     layer(tf.ones([1, 1, 1, 3]), training=True)
     assert np.isfinite(layer.moving_variance.numpy()).all()
+
+
+def test_synchronised_statistics_take_one_reduction_each_way(monkeypatch):
+    reductions = []
+    all_reduce = tf.distribute.ReplicaContext.all_reduce
+
+    def counted(self, operation, value, options=None):
+        reductions.append(value)
+        return all_reduce(self, operation, value, options)
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        layer = BatchNormalization(synchronized=True)
+        layer.build((None, 4, 4, 2))
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(layer(x, training=True) ** 3)
+        return tape.gradient(loss, x)
+
+    step = tf.function(lambda x: strategy.run(gradient, args=(x,)), autograph=False)
+    monkeypatch.setattr(tf.distribute.ReplicaContext, "all_reduce", counted)
+    step.get_concrete_function(tf.TensorSpec([2, 4, 4, 2]))
+    forward_and_backward = [value for value in reductions if tf.is_tensor(value)]
+    assert len(forward_and_backward) == 2 * strategy.num_replicas_in_sync

@@ -49,6 +49,19 @@ def test_calls_of_any_length_trace_once(cache):
     assert run.step.traces == 1
 
 
+@pytest.mark.parametrize("xla", [False, True])
+def test_one_trace_serves_all_replicas(xla):
+    traced = []
+
+    def transform(images, labels, seed, positions, indices):
+        traced.append(images)
+        return tf.cast(images, tf.float32) / 255, labels
+
+    run = Run(strategy=mirrored(), xla=xla, transform=transform)
+    run.run(2)
+    assert len(traced) == 1
+
+
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_images_on_the_device_give_the_same_bits(replicas):
     host, device = (
