@@ -62,6 +62,7 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["memory", "off"])
 def test_the_run_of_any_seed_is_that_of_train_with_dropout(tmp_path, folder, cache):
     """Through a head that trains on cached features, whose batches hold no images."""

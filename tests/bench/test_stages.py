@@ -361,8 +361,15 @@ def test_a_slow_stage_of_several_replicas_is_found_and_named(monkeypatch, stage,
     assert said in rows["end_to_end"].figures["verdict"]
 
 
-@pytest.mark.parametrize("xla", ["off", "on"])
-@pytest.mark.parametrize("reduce_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("reduce_dtype", "xla"),
+    [
+        ("float32", "off"),
+        ("bfloat16", "on"),
+        pytest.param("float32", "on", marks=pytest.mark.slow),
+        pytest.param("bfloat16", "off", marks=pytest.mark.slow),
+    ],
+)
 def test_every_prefix_runs_on_several_replicas(xla, reduce_dtype):
     config, parts = prepared(two_replicas(xla=xla, reduce_dtype=reduce_dtype))
     subject = Subject.of(config, parts)

@@ -82,7 +82,7 @@ VARIANTS = {
     },
     "images on the device": {"data": {"cache": "device"}},
 }
-SLOW = ("two replicas",)
+SLOW = ("two replicas", "two replicas, averages, parts, mlp")
 
 
 @pytest.mark.parametrize(

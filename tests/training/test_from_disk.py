@@ -70,6 +70,7 @@ def test_a_record_that_goes_bad_is_one_line(tmp_path: Path) -> None:
     assert str(refused.value).endswith("remove the folder to prepare them again")
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_never_stopped(tmp_path: Path) -> None:
     whole = train(on_disk(), str(tmp_path / "whole"))
     folder = str(tmp_path / "resumed")

@@ -60,6 +60,7 @@ def test_a_pair_of_every_two_choices(cell):
     check_here(cell)
 
 
+@pytest.mark.slow
 def test_a_pair_of_every_two_choices_on_two_workers():
     check_on_two_workers([cell for cell in PAIRWISE if cell.layout == "multi_worker"])
 

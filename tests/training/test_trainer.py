@@ -138,6 +138,7 @@ def test_averages_are_what_is_evaluated(averaged_run, tmp_path):
     assert without["test_loss"] != pytest.approx(summary["test_loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_averages_are_resumed(averaged_run, tmp_path):
     config, folder = averaged(), str(tmp_path / "stopped")
     singly = dataclasses.replace(config.runtime, steps_per_call="1")
@@ -265,6 +266,7 @@ def test_images_may_grow_within_a_phase(tmp_path):
     assert [e["phase"] for e in RunDir(tmp_path / "run").read_metrics()] == ["train", "train"]
 
 
+@pytest.mark.slow
 def test_stopped_while_images_grow_and_resumed_is_the_same(tmp_path):
     config = small(
         phase={"epochs": 2, "image_size": 16, "start_image_size": 8},

@@ -107,6 +107,7 @@ def test_a_resumed_run_needs_its_weights_no_more(first: str, tmp_path: Path) -> 
     assert again["weights_sha256"] == summary["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_a_run_that_averaged_hands_its_averages_on(tmp_path: Path) -> None:
     base = small(phase={"epochs": 1})
     averaged = dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, ema=0.5))
