@@ -370,7 +370,10 @@ _PREPARED = ("tfds", "image_folder", "kaggle", "keras")
 
 # The flags that name a file or a folder, of all commands.
 PATHS = frozenset(
-    ("archive", "compile-cache", "config", "data-path", "out", "run-dir", "weights", "write")
+    (
+        *("archive", "compile-cache", "config", "data-path", "dump-hlo", "out", "run-dir"),
+        *("weights", "write"),
+    )
 )
 
 

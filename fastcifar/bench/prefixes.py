@@ -9,7 +9,7 @@ from fastcifar.bench import stand_ins
 from fastcifar.bench.stage_names import AUGMENT, BACKWARD, DISPATCH, FORWARD, REDUCE, RESIZE, STEP
 from fastcifar.bench.subject import Driver, Subject, hold, resident
 from fastcifar.training import transforms
-from fastcifar.training.phase import build_step
+from fastcifar.training.phase import build_step, trained_part
 from fastcifar.training.step import add_up
 
 _TAKEN_OUT = {
@@ -33,7 +33,8 @@ def build(subject: Subject, name: str) -> Driver:
     """Return what runs the prefix that ends with `name`, one of `names`."""
     if name == STEP:
         return resident(subject)
-    prepared = _TAKEN_OUT[name](subject.prepared)
+    part = trained_part(subject.prepared, subject.phase.config)
+    prepared, part = _TAKEN_OUT[name](subject.prepared, part)
     made = subject.phase.transforms
     if name == DISPATCH:
         made = dataclasses.replace(made, before_program=None, on_device=_nothing)
@@ -43,7 +44,7 @@ def build(subject: Subject, name: str) -> Driver:
     made = dataclasses.replace(made, on_host=subject.phase.transforms.on_host)
     phase = dataclasses.replace(subject.phase, transforms=made)
     reduce = add_up if name == REDUCE else stand_ins.without_reduction
-    step = build_step(subject.config, prepared, phase, reduce=reduce)
+    step = build_step(subject.config, prepared, phase, part=part, reduce=reduce)
     # The batch is that of the real pipeline, whatever is left out of the step.
     counted = 1.0 if name == REDUCE else 1 / subject.prepared.runtime.replicas
     return Driver(subject, step, hold(subject), counted)

@@ -8,16 +8,14 @@ input.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from fastcifar.runtime import replica_devices, replica_here
 from fastcifar.training.preparation import Prepared
-from fastcifar.training.state import TrainState, local_copy
+from fastcifar.training.trained_part import TrainedPart
 
 
 class Checksum:
@@ -39,27 +37,30 @@ class Checksum:
 
 
 class ForwardOnly:
-    """A network whose parameters are read outside the tape, so that no gradient is computed.
+    """A network whose parameters are among its other variables, so that no gradient is computed.
 
     The new BatchNorm statistics are computed and stored as in training.
+
+    Args:
+        model: the network.
+        parameters: how many of its variables are trained; they are the first of the others.
     """
 
-    def __init__(self, state: TrainState, strategy: Any):
-        self._state = state
-        self._strategy = strategy
+    def __init__(self, model: Any, parameters: int):
+        self._model = model
+        self._parameters = parameters
 
     def stateless_call(
         self,
         parameters: Sequence[tf.Tensor],
-        statistics: Sequence[tf.Tensor],
+        others: Sequence[tf.Tensor],
         images: tf.Tensor,
         training: bool,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """As of the network itself, whatever `parameters` are."""
-        here = replica_here(len(replica_devices(self._strategy)))
-        local = local_copy(self._strategy, here)
-        own = [local(variable).read_value() for variable in self._state.trainable]
-        return self._state.model.stateless_call(own, statistics, images, training=training)
+        """As of the network itself; `parameters` are none."""
+        own, rest = others[: self._parameters], others[self._parameters :]
+        logits, new = self._model.stateless_call(own, rest, images, training=training)
+        return logits, [*own, *new]
 
 
 class TakesGradients:
@@ -68,24 +69,17 @@ class TakesGradients:
     Convolution and matrix kernels do not compute a part of their result, compiled or not; reading
     all of it would cost a pass over memory that the update pays a second time.
 
-    Attributes:
-        taken: for each replica of this host a float32 scalar: the sum of what was read last.
+    Its one slot, a float32 scalar, is for the sum of what was read last.
     """
 
-    slots = ()
-
-    def __init__(self, strategy: Any) -> None:
-        self.taken = []
-        for device in replica_devices(strategy):
-            with tf.device(device):
-                self.taken.append(tf.Variable(0.0, trainable=False, name="taken"))
+    slots = ("taken",)
 
     def apply(
         self, parameters: Any, slots: Any, gradients: Sequence[tf.Tensor], **arguments: Any
     ) -> None:
         """Store a number that depends on every gradient."""
         first = [tf.cast(tf.reshape(gradient, [-1])[0], tf.float32) for gradient in gradients]
-        self.taken[replica_here(len(self.taken))].assign(tf.add_n(first))
+        slots["taken"][0].assign(tf.add_n(first))
 
 
 def without_reduction(context: Any, vectors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -93,36 +87,41 @@ def without_reduction(context: Any, vectors: Sequence[tf.Tensor]) -> list[tf.Ten
     return list(vectors)
 
 
-def without_network(prepared: Prepared) -> Prepared:
-    """The parts of a run with a checksum for the network, and nothing to update."""
-    state = _without_gradients(prepared.state)
-    state.model = Checksum(len(prepared.splits.class_names))
-    state.statistics = []
-    return _unscaled(prepared, state)
+def without_network(prepared: Prepared, part: TrainedPart) -> tuple[Prepared, TrainedPart]:
+    """A checksum for the network, and nothing to update."""
+    model = Checksum(len(prepared.splits.class_names))
+    return _unscaled(prepared), _without_gradients(part, model=model, others=[], updated=[])
 
 
-def without_backward(prepared: Prepared) -> Prepared:
-    """The parts of a run with the network, without gradients and update."""
-    state = _without_gradients(prepared.state)
-    state.model = ForwardOnly(prepared.state, prepared.runtime.strategy)
-    return _unscaled(prepared, state)
+def without_backward(prepared: Prepared, part: TrainedPart) -> tuple[Prepared, TrainedPart]:
+    """The network, without gradients and update."""
+    count = len(part.trainable)
+    part = _without_gradients(
+        part,
+        model=ForwardOnly(part.model, count),
+        others=[*part.trainable, *part.others],
+        updated=[count + place for place in part.updated],
+    )
+    return _unscaled(prepared), part
 
 
-def without_update(prepared: Prepared) -> Prepared:
-    """The parts of a run with the network and its gradients, which nothing is updated from."""
-    optimizer: Any = TakesGradients(prepared.runtime.strategy)
-    return dataclasses.replace(prepared, optimizer=optimizer)
+def without_update(prepared: Prepared, part: TrainedPart) -> tuple[Prepared, TrainedPart]:
+    """The network and its gradients, which nothing is updated from."""
+    with prepared.runtime.strategy.scope():
+        taken = tf.Variable(0.0, trainable=False, name="taken")
+    optimizer: Any = TakesGradients()
+    part = dataclasses.replace(part, slots={"taken": [taken]}, averages=[])
+    return dataclasses.replace(prepared, optimizer=optimizer), part
 
 
-def _without_gradients(state: TrainState) -> Any:
-    found: Any = copy.copy(state)
-    found.trainable, found.trainable_paths = [], []
-    found.slots = {name: [] for name in state.slots}
-    found.averages = []
-    return found
+def _without_gradients(part: TrainedPart, **kept: Any) -> TrainedPart:
+    slots: dict[str, list[tf.Variable]] = {name: [] for name in part.slots}
+    return dataclasses.replace(
+        part, trainable=[], paths=[], slots=slots, averages=[], decay=[], rate_factors=[], **kept
+    )
 
 
-def _unscaled(prepared: Prepared, state: Any) -> Prepared:
+def _unscaled(prepared: Prepared) -> Prepared:
     # Without gradients there is nothing to scale, and the transforms know their dtype already.
     runtime = dataclasses.replace(prepared.runtime, precision="float32")
-    return dataclasses.replace(prepared, state=state, runtime=runtime)
+    return dataclasses.replace(prepared, runtime=runtime)

@@ -153,6 +153,7 @@ def build_step(
     phase: Phase,
     phases: Sequence[Phase] = (),
     head: keras.Model | None = None,
+    part: TrainedPart | None = None,
     reduce: Reduce = add_up,
 ) -> TrainStep:
     """Build the step of `phase`; it is traced and compiled by its first call.
@@ -162,6 +163,7 @@ def build_step(
         phase: the first one that it is for.
         phases: all of the run, one after the other, if it is for others of the same program too.
         head: of `split_head`, if it trains on features and not on images.
+        part: what is trained, if not that of the phase.
         reduce: see `TrainStep`.
     """
     chosen = prepared.runtime
@@ -172,7 +174,7 @@ def build_step(
         what = {
             "transform": phase.transforms.on_device,
             "before": phase.transforms.before_program,
-            "part": trained_part(prepared, phase.config),
+            "part": part or trained_part(prepared, phase.config),
         }
         if config.data.cache == "device":
             what["resident"] = pipeline.resident_images(prepared.splits.train, chosen.strategy)
@@ -207,8 +209,7 @@ def trained_part(prepared: Prepared, phase: PhaseConfig) -> TrainedPart:
     """What of the network `phase` trains."""
     state = prepared.state
     everything = phase.trainable == "all" and not phase.freeze_batch_norm and phase.rate_decay == 1
-    # A benchmark that leaves the gradients out has nothing to choose from.
-    if everything or not state.trainable:
+    if everything:
         return whole(state)
     subset = select(state.model, phase.trainable, freeze_batch_norm=phase.freeze_batch_norm)
     return of_subset(state, subset, phase.rate_decay)

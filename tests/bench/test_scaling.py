@@ -62,7 +62,7 @@ def test_two_replicas_of_the_real_step(tmp_path):
         assert image.width == 960
 
 
-def answering(gpus=0, agree=True, losses=None, fails=None):
+def answering(gpus=0, agree=True, losses=None, fails=None, xla=False):
     """Processes of a machine with `gpus`."""
     configs = {}
 
@@ -70,7 +70,9 @@ def answering(gpus=0, agree=True, losses=None, fails=None):
         configs[name] = config
         if name == fails:
             raise ConfigError("global-batch-size must be a multiple of the 4 replicas")
-        return {"gpus": ["A100"] * gpus, "precision": "float32", "environment": {"cpu": "x"}}
+        environment = {"cpu": "x"}
+        found = {"gpus": ["A100"] * gpus, "precision": "float32", "environment": environment}
+        return found | {"xla": xla}
 
     canned = Canned(
         prepare=prepare,
@@ -98,6 +100,22 @@ def test_on_gpus_efficiency_is_of_each_device():
     assert chosen["1"]["strategy"] == "none"
     assert (chosen["weak/4"]["devices"], chosen["weak/4"]["logical_devices"]) == (4, 1)
     assert processes.configs["weak/4"]["global_batch_size"] == 4 * CONFIG.global_batch_size
+
+
+@pytest.mark.parametrize(("gpus", "xla", "more"), [(2, True, 2), (2, False, 0), (1, True, 0)])
+def test_on_several_gpus_with_xla_both_ways_to_reduce_are_measured(gpus, xla, more):
+    processes = answering(gpus=gpus, xla=xla)
+    rows = measured(processes.start)
+    asked = [name for name, config in processes.configs.items() if is_overlapped(config)]
+    assert [name for name in rows if name.endswith("/overlapped")] == [
+        "weak/2/overlapped",
+        "weak/4/overlapped",
+    ][:more]
+    assert asked == ["weak/2/overlapped"][:more]  # there is no second pair of GPUs
+
+
+def is_overlapped(config):
+    return config["runtime"]["reduction"] == "overlapped"
 
 
 def test_more_replicas_than_gpus_are_not_run():

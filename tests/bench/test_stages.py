@@ -419,18 +419,18 @@ def test_images_that_are_not_kept_decoded_cost_every_step(monkeypatch, tmp_path,
 
 
 def test_the_backward_prefix_computes_every_gradient(monkeypatch):
-    takers, real = [], stand_ins.without_update
+    parts, real = [], stand_ins.without_update
 
-    def without_update(prepared):
-        made = real(prepared)
-        takers.append(made.optimizer)
-        return made
+    def without_update(*given):
+        made, part = real(*given)
+        parts.append(part)
+        return made, part
 
-    config, parts = prepared()
-    subject = Subject.of(config, parts)
+    subject = Subject.of(*prepared())
     monkeypatch.setitem(prefixes._TAKEN_OUT, "backward", without_update)
     prefixes.build(subject, "backward").run()
-    (taken,) = takers[0].taken
+    (taken,) = parts[0].slots["taken"]
     assert abs(taken.numpy()) > 1e-6
-    takers[0].apply([], {}, [tf.constant([1.0, 2.0]), tf.constant([[3.0]], tf.float16)])
+    gradients = [tf.constant([1.0, 2.0]), tf.constant([[3.0]], tf.float16)]
+    stand_ins.TakesGradients().apply([], {"taken": [taken]}, gradients)
     assert taken.numpy() == 4.0

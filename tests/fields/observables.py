@@ -170,7 +170,7 @@ def first_steps(config: RunConfig) -> Any:
 
 
 def compiled(config: RunConfig) -> Any:
-    """Which functions of a step are to be compiled by XLA."""
+    """Which functions of a step are to be compiled by XLA, when it is traced."""
     asked = []
 
     def function(*arguments: Any, real: Any = tf.function, **options: Any) -> Any:
@@ -180,8 +180,9 @@ def compiled(config: RunConfig) -> Any:
     with small_network():
         parts = preparation.prepare(config, QUIET)
         planned = phases.plan(parts.config, parts)
+        batches = phases.open_batches(parts.config, parts, planned[0], 0)
         with mock.patch.object(tf, "function", function):
-            phases.build_step(parts.config, parts, planned[0])
+            phases.build_step(parts.config, parts, planned[0]).trace(batches)
     return asked
 
 
