@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tarfile
@@ -72,6 +73,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     import tensorflow as tf
 
+    # What is imported stays: not to be looked through for garbage again and again.
+    gc.freeze()
     (cpu, *_) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 

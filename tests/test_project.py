@@ -132,7 +132,10 @@ def test_no_large_file_and_no_product_of_a_run_is_committed(repository_files):
 
 @pytest.mark.parametrize(
     ("limit", "counts"),
-    [({}, "4 passed"), ({"FASTCIFAR_TEST_LIMIT_S": "20"}, "2 failed, 2 passed")],
+    [
+        pytest.param({}, "4 passed", marks=pytest.mark.slow),
+        ({"FASTCIFAR_TEST_LIMIT_S": "20"}, "2 failed, 2 passed"),
+    ],
 )
 def test_a_fast_test_that_takes_long_is_named_and_fails_where_asked(tmp_path, limit, counts):
     # A plugin before the project's sets what the clock would have said.

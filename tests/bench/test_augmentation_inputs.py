@@ -21,6 +21,7 @@ def short(monkeypatch):
     monkeypatch.setattr(inputs, "_SETTLE_S", 0.0)
 
 
+@pytest.mark.slow
 def test_all_ways_with_their_ratios(short):
     rows = Rows()
     measure_input(PLAN, runtime.setup(RuntimeConfig(precision="mixed_bfloat16")), rows)
@@ -55,6 +56,7 @@ def test_the_usual_way_resizes():
     assert (received.dtype, received.shape) == (tf.float32, (40, 40, 3))
 
 
+@pytest.mark.slow
 def test_a_usual_way_that_does_something_else_shows_no_number(short, monkeypatch):
     right = inputs.usual
     monkeypatch.setattr(inputs, "usual", lambda size: lambda image: right(size)(image)[::-1])

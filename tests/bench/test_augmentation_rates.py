@@ -29,6 +29,7 @@ def measured(*only, **changes):
     return rows
 
 
+@pytest.mark.slow
 def test_operations_and_policies_against_the_layers(short):
     rows = measured("Translate", "cutout")
     assert list(rows) == [

@@ -13,6 +13,7 @@ from tests.bench.test_measure import Clock
 pytestmark = pytest.mark.usefixtures("tiny_network", "short_pieces")
 
 
+@pytest.mark.slow
 def test_shares_of_a_real_step():
     config, parts = prepared()
     rows = Rows()

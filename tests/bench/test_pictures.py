@@ -32,6 +32,7 @@ def test_a_committed_record_has_its_pictures(path, tmp_path):
             assert one.size == other.size, "run scripts/tables"
 
 
+@pytest.mark.slow
 def test_no_picture_is_without_its_record(tmp_path):
     known = {picture.name for path in RECORDS for picture in drawn(path, tmp_path)}
     others = {path.with_suffix(".png").name for path in {*RESULTS.glob("*.json")} - {*RECORDS}}

@@ -187,6 +187,7 @@ def test_the_naive_way_is_that_of_the_ladders_first_rung(split, monkeypatch):
     assert candidate.ready == 0
 
 
+@pytest.mark.slow
 def test_the_naive_way_delivers_finished_images(split, short_pieces, monkeypatch):
     candidate = naive.candidate(split, BATCH)
     images, _ = next(delivered(candidate))

@@ -32,6 +32,11 @@ PLAN = StagesPlan(seconds=1e9, rounds=5, peak_seconds=0.01)
 CLOCK = SettledClock()
 
 
+def slow(*values):
+    """Values of a test's parameters that only the slow tests try."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def sleeping(value, seconds=SLEEP_S):
     """`value`, so many seconds later by `CLOCK`, each time the graph computes it."""
 
@@ -130,18 +135,18 @@ def measure(monkeypatch, slow=None, config=CONFIG, rounds=PLAN.rounds):
 
 
 @pytest.mark.parametrize(
-    ("stage", "slow", "said"),
+    ("stage", "stage_is_slow", "said"),
     [
         ("order", slow_order, "Bound by the input"),
-        ("resize", slow_resize, "resizing on the device (resize)"),
-        ("augment", slow_augment, "augmentation on the device (augment)"),
-        ("forward", slow_forward, "forward and backward pass (compute)"),
+        slow("augment", slow_augment, "augmentation on the device (augment)"),
         ("backward", slow_backward, "forward and backward pass (compute)"),
-        ("update", slow_update, "the optimizer's update (update)"),
+        slow("resize", slow_resize, "resizing on the device (resize)"),
+        slow("forward", slow_forward, "forward and backward pass (compute)"),
+        slow("update", slow_update, "the optimizer's update (update)"),
     ],
 )
-def test_a_slow_stage_is_found_with_its_size_and_named(monkeypatch, stage, slow, said):
-    rows = measure(monkeypatch, slow)
+def test_a_slow_stage_is_found_with_its_size_and_named(monkeypatch, stage, stage_is_slow, said):
+    rows = measure(monkeypatch, stage_is_slow)
     assert {row.error for row in rows.values()} == {None}
     took = {name: row.figures["us_per_image"] for name, row in rows.items() if row.figures}
     # Beside it a piece takes the millisecond of its clock, spread over its batches.
@@ -270,7 +275,7 @@ def test_a_prefix_that_fails_takes_the_stages_with_it_that_need_it():
 
 
 @pytest.mark.parametrize(
-    "host", [{"augment_on": "host", "resize_on": "host"}, {"resize_on": "host"}]
+    "host", [{"augment_on": "host", "resize_on": "host"}, slow({"resize_on": "host"})]
 )
 def test_what_the_host_does_is_measured_there(monkeypatch, host):
     data = dataclasses.replace(CONFIG.data, **host)
@@ -335,22 +340,18 @@ def slow_reduction(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("stage", "slow", "said"),
+    ("stage", "stage_is_slow", "said"),
     [
         ("reduce", slow_reduction, "reduction of gradients between replicas (reduce)"),
-        pytest.param(
-            "backward",
-            slow_backward,
-            "forward and backward pass (compute)",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "update", slow_update, "the optimizer's update (update)", marks=pytest.mark.slow
-        ),
+        ("backward", slow_backward, "forward and backward pass (compute)"),
+        ("update", slow_update, "the optimizer's update (update)"),
     ],
 )
-def test_a_slow_stage_of_several_replicas_is_found_and_named(monkeypatch, stage, slow, said):
-    rows = measure(monkeypatch, slow, config=two_replicas(), rounds=3)
+@pytest.mark.slow
+def test_a_slow_stage_of_several_replicas_is_found_and_named(
+    monkeypatch, stage, stage_is_slow, said
+):
+    rows = measure(monkeypatch, stage_is_slow, config=two_replicas(), rounds=3)
     assert {row.error for row in rows.values()} == {None}
     assert rows["reduce"].check == "ok"
     took = {name: row.figures["us_per_image"] for name, row in rows.items() if row.figures}
@@ -362,19 +363,20 @@ def test_a_slow_stage_of_several_replicas_is_found_and_named(monkeypatch, stage,
 
 
 @pytest.mark.parametrize(
-    ("reduce_dtype", "xla"),
+    ("reduce_dtype", "xla", "names"),
     [
-        ("float32", "off"),
-        ("bfloat16", "on"),
-        pytest.param("float32", "on", marks=pytest.mark.slow),
-        pytest.param("bfloat16", "off", marks=pytest.mark.slow),
+        slow("float32", "off", prefixes.names(2)),
+        # Those that have variables; all would take a minute to compile for two replicas.
+        ("bfloat16", "on", ["forward", "reduce"]),
+        slow("float32", "on", prefixes.names(2)),
+        slow("bfloat16", "off", prefixes.names(2)),
     ],
 )
-def test_every_prefix_runs_on_several_replicas(xla, reduce_dtype):
+def test_every_prefix_runs_on_several_replicas(xla, reduce_dtype, names):
     config, parts = prepared(two_replicas(xla=xla, reduce_dtype=reduce_dtype))
     subject = Subject.of(config, parts)
     assert set(prefixes.names(2)) == {*DEVICE, "step"} - {"update"}
-    for name in prefixes.names(2):
+    for name in names:
         driver = prefixes.build(subject, name)
         driver.run()
         assert np.isfinite(driver.mean_loss), name
@@ -397,9 +399,9 @@ def test_only_the_stages_that_are_asked_for_are_measured(monkeypatch):
     ("data", "stage"),
     [
         ({"cache": "none"}, "decode"),
-        ({"cache": "disk"}, "read"),
-        ({"cache": "memory"}, None),
-        ({"cache": "none", "order": "shuffle_buffer"}, None),
+        slow({"cache": "disk"}, "read"),
+        slow({"cache": "memory"}, None),
+        slow({"cache": "none", "order": "shuffle_buffer"}, None),
     ],
 )
 def test_images_that_are_not_kept_decoded_cost_every_step(monkeypatch, tmp_path, data, stage):

@@ -14,6 +14,8 @@ from fastcifar.training.step import TrainStep
 from fastcifar.training.trainer import train
 from tests.training.small_run import small
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 OOM = tf.errors.ResourceExhaustedError(
     None,
     None,
@@ -101,6 +103,7 @@ def test_a_run_with_a_checkpoint_keeps_it(tmp_path, monkeypatch):
     assert summary["steps"] == 7
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_before_its_first_checkpoint_resumes_at_the_start(tmp_path):
     config = small(phase={"epochs": 1})
     RunDir.create(tmp_path / "killed", config, {})

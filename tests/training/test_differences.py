@@ -17,6 +17,8 @@ from fastcifar.training.trainer import train
 from tests.training.small_run import small
 from tests.training.test_trainer import StopAt
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 # Settings that a resumed run may change and that leave every bit as it is (tests hold them to it),
 # or that show themselves in what they choose: replicas, workers, threads.
 SAME_BITS = {"steps_per_call", "profile", "compile_cache", "gpu_memory_limit", "worker_timeout"}
@@ -110,6 +112,7 @@ def test_the_folder_of_the_compile_cache_is_no_difference() -> None:
         assert of_resumed({"variables": before}, {"variables": {"TF_XLA_FLAGS": now}}) == []
 
 
+@pytest.mark.slow
 def test_a_resumed_run_lists_its_differences(tmp_path) -> None:
     folder = str(tmp_path / "run")
     config = small(runtime={"steps_per_call": "1"}, phase={"epochs": 1})

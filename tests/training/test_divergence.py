@@ -17,6 +17,8 @@ from fastcifar.training.trainer import train
 from tests.training.small_run import STEPS_PER_EPOCH, small
 from tests.training.test_trainer import StopAt
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 GOOD = {"model/a": np.ones(3, np.float32), "updates": np.int64(1)}
 FAR = {"learning_rate": 1e30}
 

@@ -21,6 +21,8 @@ from fastcifar.training.progress import Display
 from fastcifar.training.trainer import train
 from tests.training.small_run import small
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -178,6 +180,7 @@ def test_the_runs_own_folder_is_evaluated_whole_where_it_is_named(tmp_path, caps
     assert "the run was trained on images of this folder" in said
 
 
+@pytest.mark.slow
 def test_views_are_for_the_test_reading_alone(run, tmp_path, capsys, monkeypatch):
     _, without = run
     config = small(phase={"epochs": 2}, test_time_augmentation="flip-shift")

@@ -25,6 +25,8 @@ from tests.training.small_run import STEPS_PER_EPOCH, small
 from tests.training.test_multi_worker import start
 from tests.training.test_trainer import StopAt
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 IMAGES = 115
 
 
@@ -82,7 +84,7 @@ VARIANTS = {
     },
     "images on the device": {"data": {"cache": "device"}},
 }
-SLOW = ("two replicas", "two replicas, averages, parts, mlp")
+SLOW = tuple(VARIANTS)[1:]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,7 @@ def test_losses_are_those_of_the_backbone_in_each_step(tmp_path, variant):
     assert summaries["memory"]["features_s"] > 0 == summaries["off"]["features_s"]
 
 
+@pytest.mark.slow
 def test_averages_of_a_backbone_that_trained_before_are_what_validates(tmp_path):
     """A phase's averages start from the weights, so the backbone's are what the head trains on."""
     for cache in ("off", "memory"):
@@ -150,7 +153,7 @@ def prepared_cache(config):
     return prepared, FeatureCache(prepared.config, prepared, Display(quiet=True))
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_view_is_keyed_by_seed_view_and_place(replicas):
     """Also of a policy that works on groups, whatever the batches: these change places."""
     config = of_head(
@@ -160,7 +163,7 @@ def test_a_view_is_keyed_by_seed_view_and_place(replicas):
     )
     prepared, cache = prepared_cache(config)
     features = cache.of(phase.plan(prepared.config, prepared)[0]).train
-    assert features.values.shape == (3, IMAGES, 4 * 32)  # no more views than epochs
+    assert features.values.shape == (3, IMAGES, 4 * 8)  # no more views than epochs
     augment = build("trivial", image_size=(16, 16), num_classes=10)
     backbone, _ = split_head(prepared.model)
     images = prepared.splits.train.images
@@ -177,6 +180,7 @@ def test_a_view_is_keyed_by_seed_view_and_place(replicas):
     assert np.abs(features.values[0] - features.values[1]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_views_augmented_on_the_host_are_the_same():
     found = []
     for place in ("device", "host"):
@@ -296,12 +300,17 @@ def test_what_cannot_be_kept_is_refused_in_one_line(changes, words):
 
 def test_too_many_features_for_the_memory_are_refused(tmp_path):
     """Images take 118 kB of the budget, one view of the features 66 kB."""
-    config = of_head(phase={"augment": "flip"}, data={"memory_budget": "200KB", "feature_views": 2})
+    wide = {"width": 16}
+    config = of_head(
+        model=wide,
+        phase={"augment": "flip"},
+        data={"memory_budget": "200KB", "feature_views": 2},
+    )
     words = r"feature-cache memory needs 0.00 GB .* disk, fewer --feature-views than 2 or a higher"
     with pytest.raises(ConfigError, match=words):
         train(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
-    prepared = prepare(of_head(data={"memory_budget": "200KB"}), Display(quiet=True))
+    prepared = prepare(of_head(model=wide, data={"memory_budget": "200KB"}), Display(quiet=True))
     feature_cache.check_memory(prepared)
     on_disk = dataclasses.replace(
         config, data=dataclasses.replace(config.data, feature_cache="disk")

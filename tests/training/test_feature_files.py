@@ -19,6 +19,8 @@ from fastcifar.training.progress import Display
 from fastcifar.training.trainer import train
 from tests.training.test_feature_cache import Lines, of_head
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 KEY = {"images": "some", "weights": "a", "views": 2}
 BFLOAT16 = tf.bfloat16.as_numpy_dtype
 SHAPE = (2, 3, 4)
@@ -192,6 +194,7 @@ def test_damaged_ones_are_computed_again_and_said(tmp_path, folder):
     assert sum(told in line for line in lines.about_features()) == 2
 
 
+@pytest.mark.slow
 def test_the_next_run_reads_them_and_tells_what_changed(tmp_path):
     runs = {}
     for name, changes in (

@@ -13,6 +13,8 @@ from fastcifar.data.split import Split
 from fastcifar.training.feature_pass import FeaturePass
 from tests.training.tiny import mirrored
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 # Equalising needs more than 255 pixels to change anything.
 IMAGES, SIDE, VIEWS = 21, 18, 448
 

@@ -17,6 +17,8 @@ from fastcifar.training.trainer import train
 from tests.training.small_run import STEPS_PER_EPOCH, small
 from tests.training.test_trainer import StopAt
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +57,7 @@ class SpoilingAtTheStart(Display):
         self.cache = cache
 
 
+@pytest.mark.slow
 def test_what_has_gone_bad_before_is_prepared_again(tmp_path: Path) -> None:
     first = train(on_disk(phase={"epochs": 1}), str(tmp_path / "first"))
     spoil(tmp_path / "cache")

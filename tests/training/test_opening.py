@@ -9,6 +9,8 @@ from fastcifar.training.progress import Display
 from fastcifar.wording import counted
 from tests.training.small_run import small
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 
 @pytest.mark.parametrize(
     ("count", "noun", "said"),

@@ -24,6 +24,8 @@ from tests.training.small_run import small
 from tests.training.test_trainer import StopAt
 from tests.training.test_weights import Lines
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 CLASSES = ("ant", "bee", "cow")
 EACH, TRAIN, HELD_OUT = 14, 34, 4  # images of a class; to train on; for validation and test each
 

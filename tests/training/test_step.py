@@ -8,6 +8,9 @@ from fastcifar.config import OptimizerConfig
 from tests.training.reference import reference
 from tests.training.tiny import BATCH, EXAMPLES, SEED, Run, mirrored, tiny_model, tiny_split
 
+# Compiled for two replicas, a step takes the longest to make; some tests of it are enough.
+LAYOUTS = [(1, False), (1, True), (2, False), pytest.param(2, True, marks=pytest.mark.slow)]
+
 
 def assert_same_bits(one, other):
     assert one.keys() == other.keys()
@@ -74,7 +77,7 @@ def test_images_on_the_device_give_the_same_bits(replicas):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_replicas_stay_equal(dtype, xla):
     run = Run(strategy=mirrored(), dtype=dtype, xla=xla)
     run.run(1, 2)
@@ -86,8 +89,7 @@ def test_replicas_stay_equal(dtype, xla):
     assert np.abs(moved).max() > 0
 
 
-@pytest.mark.parametrize("xla", [False, True])
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(("replicas", "xla"), LAYOUTS)
 def test_an_overflow_is_skipped_and_halves_the_scale(replicas, xla):
     strategy = mirrored() if replicas == 2 else None
 
@@ -176,8 +178,7 @@ def test_synchronised_batch_norm_makes_two_replicas_one(accumulate):
     assert far > 1e-4  # statistics of half the batch are others
 
 
-@pytest.mark.parametrize("xla", [False, True])
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(("replicas", "xla"), LAYOUTS)
 def test_averages_follow_the_weights(replicas, xla):
     strategy = mirrored() if replicas == 2 else None
     run = Run(strategy=strategy, xla=xla, optimizer=OptimizerConfig(ema=0.5))

@@ -17,6 +17,8 @@ from fastcifar.training.progress import Display
 from fastcifar.training.trainer import train
 from tests.training.small_run import small
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 
 class Lines(Display):
     def __init__(self):

@@ -19,6 +19,8 @@ from fastcifar.training.progress import Display
 from fastcifar.training.trainer import train
 from tests.training.small_run import STEPS_PER_EPOCH, small
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -96,7 +98,11 @@ class StopAt(Display):
 
 
 @pytest.mark.parametrize(
-    ("step", "number", "status"), [(10, signal.SIGINT, 130), (7, signal.SIGTERM, 143)]
+    ("step", "number", "status"),
+    [
+        (10, signal.SIGINT, 130),
+        pytest.param(7, signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
 )
 def test_stopped_and_resumed_equals_never_stopped(finished, tmp_path, step, number, status):
     folder = str(tmp_path / "run")
@@ -149,12 +155,18 @@ def test_averages_are_resumed(averaged_run, tmp_path):
     assert resumed["weights_sha256"] == averaged_run[1]["weights_sha256"]
 
 
-def test_synchronised_batch_norm_trains_and_refuses_xla(tmp_path):
-    layout = {"logical_devices": 2}
-    config = small(phase={"epochs": 1}, model={"sync_batch_norm": True}, runtime=layout)
-    summary = train(config, str(tmp_path / "run"))
-    assert summary["replicas"] == 2
-    compiled = dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, xla="on"))
+def synchronised(**runtime):
+    layout = {"logical_devices": 2, **runtime}
+    return small(phase={"epochs": 1}, model={"sync_batch_norm": True}, runtime=layout)
+
+
+@pytest.mark.slow
+def test_synchronised_batch_norm_trains(tmp_path):
+    assert train(synchronised(), str(tmp_path / "run"))["replicas"] == 2
+
+
+def test_synchronised_batch_norm_refuses_xla(tmp_path):
+    compiled = synchronised(xla="on")
     with pytest.raises(ConfigError, match="sync-batch-norm needs xla off on 2 replicas"):
         train(compiled, str(tmp_path / "compiled"))
 

@@ -16,6 +16,8 @@ from fastcifar.training.progress import Display
 from fastcifar.training.trainer import train
 from tests.training.small_run import small
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 
 class Lines(Display):
     """Keeps what is shown."""
@@ -60,6 +62,7 @@ def test_a_head_for_other_classes_is_replaced_and_said_so(first: str, tmp_path: 
     assert any("the head starts fresh" in line and "classes" in line for line in display.shown)
 
 
+@pytest.mark.slow
 def test_the_weights_settle_what_is_left_to_them(first: str, tmp_path: Path) -> None:
     open_questions = {"stem": "auto", "stride_version": "auto", "batch_norm_epsilon": None}
     model = {**open_questions, "normalise": "auto"}

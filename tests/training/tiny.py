@@ -41,9 +41,9 @@ def tiny_model(dtype="float32", batch_norm=True, sync_batch_norm=False):
     return keras.Model(inputs, x)
 
 
-def tiny_resnet(dtype="float32", sync_batch_norm=False, **head):
-    """The real network with the first two of its four stages, to be compiled in seconds."""
-    with mock.patch.dict(resnet.BLOCKS, {8: (1, 1)}):
+def tiny_resnet(dtype="float32", sync_batch_norm=False, stages=2, **head):
+    """The real network with the first of its four stages, to be compiled in seconds."""
+    with mock.patch.dict(resnet.BLOCKS, {8: (1,) * stages}):
         return resnet.build_resnet(
             depth=8,
             width=8,
