@@ -76,8 +76,15 @@ def test_images_on_the_device_give_the_same_bits(replicas):
     assert_same_bits(host.arrays(), device.arrays())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("dtype", "xla"),
+    [
+        *((dtype, False) for dtype in ("float32", "mixed_bfloat16", "mixed_float16")),
+        ("mixed_bfloat16", True),
+        pytest.param("float32", True, marks=pytest.mark.slow),
+        pytest.param("mixed_float16", True, marks=pytest.mark.slow),
+    ],
+)
 def test_replicas_stay_equal(dtype, xla):
     run = Run(strategy=mirrored(), dtype=dtype, xla=xla)
     run.run(1, 2)
