@@ -201,6 +201,11 @@ def parse_train(arguments: Sequence[str]) -> TrainOrder:
             )
     if resume:
         _check_unchanged(start, config)
+    elif given.allow_changed_data and config.model.weights in ("none", "imagenet"):
+        notes += (
+            "--allow-changed-data has no effect: neither --resume nor --weights names a run whose "
+            "images could be others",
+        )
     if config.runtime.strategy == "multi_worker" and given.run_dir is None:
         raise ConfigError(
             "strategy multi_worker needs one run folder for all workers: add --run-dir DIR, the "

@@ -146,7 +146,7 @@ def unused_gpu(
             "shows what TensorFlow misses"
         )
     return (
-        f"warning: an NVIDIA GPU is in this machine ({', '.join(signs)}), but TensorFlow sees "
+        f"an NVIDIA GPU is in this machine ({', '.join(signs)}), but TensorFlow sees "
         f"none, so the CPU computes: {cure}. CUDA_VISIBLE_DEVICES=-1 if that is meant"
     )
 

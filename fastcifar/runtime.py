@@ -6,6 +6,7 @@ silently.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ class Runtime:
         precision: the name of the Keras dtype policy.
         xla: whether the step is compiled by XLA.
         notes: one line for each choice made automatically, with its reason.
+        warnings: what the run's summary should tell of the machine.
         threads: intra-op and inter-op thread counts; 0 is TensorFlow's own choice.
     """
 
@@ -44,6 +46,7 @@ class Runtime:
     precision: str
     xla: bool
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     threads: dict[str, int] = field(default_factory=dict)
     hosted: range = range(1)
     cluster: Cluster | None = None
@@ -218,8 +221,8 @@ def setup(config: RuntimeConfig, say: Callable[[str], None] | None = None) -> Ru
         f"xla: {'on' if xla else 'off'} ({xla_why})",
     ]
     alone = None if cluster is not None else note_if_alone(os.environ, config.strategy)
-    warning = None if gpus else _unused_gpu(tf)
-    notes += [note for note in (alone, warning) if note is not None]
+    notes += [] if alone is None else [alone]
+    unused = None if gpus else _unused_gpu(tf)
     return Runtime(
         strategy=strategy,
         replicas=replicas,
@@ -229,6 +232,7 @@ def setup(config: RuntimeConfig, say: Callable[[str], None] | None = None) -> Ru
         precision=precision,
         xla=xla,
         notes=tuple(notes),
+        warnings=() if unused is None else (unused,),
         threads={
             "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
             "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
@@ -366,9 +370,20 @@ def _make_strategy(
     if not mirrored:
         return tf.distribute.get_strategy(), why
     # On GPUs TensorFlow's own choice, NCCL; neither CPUs nor the parts of one GPU have it.
-    nccl = bool(gpus) and config.logical_devices == 1
+    return _mirrored(tuple(devices), nccl=bool(gpus) and config.logical_devices == 1), why
+
+
+@functools.cache
+def _mirrored(devices: Sequence[str], *, nccl: bool) -> Any:
+    """A strategy for these devices, the same one for all runs of a process.
+
+    A second one would number its reductions from the start, and TensorFlow refuses a number that
+    has had another size on these devices.
+    """
+    import tensorflow as tf
+
     operations = None if nccl else tf.distribute.ReductionToOneDevice()
-    return tf.distribute.MirroredStrategy(devices, cross_device_ops=operations), why
+    return tf.distribute.MirroredStrategy(list(devices), cross_device_ops=operations)
 
 
 def _multi_worker(tf: Any, cluster: Cluster) -> Any:

@@ -191,7 +191,7 @@ def test_a_gpu_that_tensorflow_does_not_see_is_a_warning_with_its_cure(
 
     for hidden in (None, "0"):
         said = warn(hidden)
-        assert said.startswith(f"warning: an NVIDIA GPU is in this machine ({', '.join(signs)})")
+        assert said.startswith(f"an NVIDIA GPU is in this machine ({', '.join(signs)})")
         assert cure in said
     assert warn("") is warn("-1") is None
     assert environment.unused_gpu([], None, built_with_cuda=cuda, has_libraries=libraries) is None

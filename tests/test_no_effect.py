@@ -364,6 +364,13 @@ NOTED = [
         "--global-batch-size 64",
         {},
     ),
+    (
+        "--allow-changed-data",
+        {},
+        "--allow-changed-data has no effect: neither --resume nor --weights",
+        "--allow-changed-data --weights runs/one",
+        {},
+    ),
 ]
 
 

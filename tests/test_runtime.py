@@ -123,11 +123,12 @@ def test_one_cpu():
         "del os.environ['CUDA_VISIBLE_DEVICES']\n"
         "jobs = {'cluster': {'worker': ['a:1', 'b:1']}, 'task': {'type': 'worker', 'index': 0}}\n"
         "os.environ['TF_CONFIG'] = json.dumps(jobs)\n"
-        "found['told'] = runtime.setup(RuntimeConfig()).notes[3:]"
+        "told = runtime.setup(RuntimeConfig())\n"
+        "found['told'] = [*told.notes[3:], *told.warnings]"
     )
     alone, warning = found["told"]
     assert alone.startswith("TF_CONFIG names 2 workers, and strategy is auto")
-    assert warning.startswith("warning: an NVIDIA GPU is in this machine (nvidia-smi), but Tens")
+    assert warning.startswith("an NVIDIA GPU is in this machine (nvidia-smi), but Tens")
     assert "pip install 'fastcifar[gpu]'" in warning
     assert found["made"] == [1, False, [], ["inter_op", "intra_op"]]
     strategy, precision, xla = found["notes"]
@@ -258,6 +259,8 @@ class FakeConfig:
 def two_gpus(monkeypatch):
     import tensorflow as tf
 
+    from fastcifar import runtime
+
     config = FakeConfig()
     monkeypatch.setattr(tf, "config", config)
 
@@ -267,6 +270,8 @@ def two_gpus(monkeypatch):
             self.num_replicas_in_sync = len(devices)
 
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", Mirrored)
+    # None of these is for a later test.
+    monkeypatch.setattr(runtime, "_mirrored", runtime._mirrored.__wrapped__)
     return config
 
 

@@ -98,6 +98,7 @@ def prepare(
         display.line(note)
     weights = read_weights(config.model) if fresh else None
     model_config, notes, warnings = settle_model(config.model, weights)
+    warnings = (*chosen.warnings, *warnings)
     config = dataclasses.replace(config, model=model_config)
     splits = load_splits(config.data, seed=config.seed, progress=display.count)
     for note in splits.notes:

@@ -118,20 +118,10 @@ WHOLE = [
 ]
 
 
-def check_whole(flags, found):
-    assert not found.problem, flags
-    assert found.count("kernel", "graph", "library")
-
-
-def test_whole_trainings_come_to_their_end(stand_in_gpus):
-    found = rehearse(stand_in_gpus, *[SMALL + flags for flags in WHOLE], whole=True)
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_whole_trainings_come_to_their_end(stand_in_gpus, gpus):
+    """One after the other in one process, as in a notebook."""
+    found = rehearse(stand_in_gpus, *[SMALL + flags for flags in WHOLE], gpus=gpus, whole=True)
     for flags, one in zip(WHOLE, found, strict=True):
-        check_whole(flags, one)
-
-
-@pytest.mark.parametrize("flags", WHOLE)
-def test_whole_trainings_on_two_gpus(stand_in_gpus, flags):
-    # In a process of its own: a second strategy there numbers its reductions from the start, and
-    # TensorFlow refuses one whose number has had another size.
-    (found,) = rehearse(stand_in_gpus, SMALL + flags, gpus=2, whole=True)
-    check_whole(flags, found)
+        assert not one.problem, flags
+        assert one.count("kernel", "graph", "library"), flags

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastcifar import recipes
+from fastcifar import recipes, runtime
 from fastcifar.training import opening
 from fastcifar.training.preparation import describe, prepare
 from fastcifar.training.progress import Display
@@ -29,9 +29,12 @@ def test_a_count_agrees_with_its_noun(count, noun, said):
     assert counted(count, noun) == said
 
 
-def test_a_run_says_what_it_trains_on():
+def test_a_run_says_what_it_trains_on(monkeypatch):
     """128 images, 13 of them held out; 115 in batches of 16 are 7 steps and 3 over."""
-    lines = describe(prepare(small(), Display(quiet=True)))
+    monkeypatch.setattr(runtime, "_unused_gpu", lambda tf: "there is a GPU")
+    prepared = prepare(small(), Display(quiet=True))
+    assert prepared.warnings == ("there is a GPU",)
+    lines = describe(prepared)
     text = " ".join(" ".join(lines).split())
     for said in (
         "classes 10: disc, square, triangle, cross, ring, star, crescent, bar, pair, corner",
