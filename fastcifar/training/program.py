@@ -50,7 +50,15 @@ class Program:
         if self._traced is None:
             # Called as it was traced: by way of `tf.function`, TensorFlow would trace it again for
             # each device.
-            compiled = tf.function(self._of, jit_compile=self._xla or None, autograph=False)
+            # Without XLA it stays a function, so that TensorFlow does not optimise a copy of its
+            # operations for each replica, all in one graph.
+            attributes = None if self._xla else {"_noinline": True}
+            compiled = tf.function(
+                self._of,
+                jit_compile=self._xla or None,
+                autograph=False,
+                experimental_attributes=attributes,
+            )
             self._traced = compiled.get_concrete_function(own, *tensors)
         return self._traced(own, *tensors)
 
