@@ -201,6 +201,10 @@ def setup(config: RuntimeConfig, say: Callable[[str], None] | None = None) -> Ru
         )
     strategy, why = _make_strategy(config, cluster, gpus)
     replicas = strategy.num_replicas_in_sync
+    # TensorFlow optimises a graph with the operations of all replicas, for longer the more they are
+    # and to no gain in a step's time. Set either way: a process may train more than once.
+    on_cpus = replicas > 1 and not gpus
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": on_cpus})
     hosted = range(replicas)
     if cluster is not None:
         here = len(strategy.extended.worker_devices)

@@ -154,14 +154,20 @@ def test_one_cpu():
 
 def test_a_cpu_that_is_split():
     found = run(
-        "found = {'split': layout(logical_devices=2), 'again': layout(logical_devices=2),\n"
+        "import tensorflow as tf\n"
+        "options = tf.config.optimizer.get_experimental_options\n"
+        "found = {'split': layout(logical_devices=2), 'of_two': options(),\n"
+        "         'again': layout(logical_devices=2),\n"
         "         'none': layout(logical_devices=2, strategy='none'), 'one': layout(),\n"
+        "         'of_one': options(),\n"
         "         'mirrored': layout(logical_devices=2, strategy='mirrored')}"
     )
     assert found["split"] == [
         *(2, "MirroredStrategy", "strategy: 2 replicas on CPU (2 logical devices)"),
     ]
     assert found["again"] == found["split"]
+    assert found["of_two"]["disable_meta_optimizer"] is True
+    assert found["of_one"]["disable_meta_optimizer"] is False
     assert found["mirrored"][:2] == [2, "MirroredStrategy"]
     assert found["none"][:2] == found["one"][:2] == [1, "_DefaultDistributionStrategy"]
 
@@ -217,8 +223,9 @@ class FakeConfig:
     def __init__(self):
         self.gpus = ["GPU:0", "GPU:1"]
         self.visible, self.grown, self.parts, self.tf32 = None, [], None, None
-        self.experimental = self.threading = self
+        self.experimental = self.threading = self.optimizer = self
         self.deterministic = False
+        self.options = {}
 
     def list_physical_devices(self, kind):
         return self.gpus if kind == "GPU" else ["CPU:0"]
@@ -228,6 +235,9 @@ class FakeConfig:
 
     def set_memory_growth(self, device, grow):
         self.grown.append((device, grow))
+
+    def set_experimental_options(self, options):
+        self.options = options
 
     def enable_op_determinism(self):
         self.deterministic = True
@@ -286,6 +296,7 @@ def test_two_gpus_are_mirrored_and_the_weakest_decides(two_gpus):
     assert made.gpus == ("Test GPU:0", "Test GPU:1")
     assert two_gpus.grown == [("GPU:0", True), ("GPU:1", True)]
     assert not two_gpus.deterministic
+    assert two_gpus.options == {"disable_meta_optimizer": False}
     assert made.notes == (
         "strategy: 2 replicas on GPU (2 GPUs)",
         "precision: mixed_float16 (compute capability 7.5 has float16 tensor cores)",
