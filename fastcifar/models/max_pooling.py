@@ -1,10 +1,10 @@
-"""3x3 max-pooling with stride 2 whose gradient XLA fuses on GPUs.
+"""3x3 max-pooling with stride 2 whose gradient XLA fuses.
 
-XLA:GPU makes a scatter of TensorFlow's gradient, which adds atomically, in no order. Here it is two
-passes without one: which of its nine inputs each output took, then, for each of the four places
-that an input can have in a 2x2 cell, the sum of what comes back to it. Its values are TensorFlow's
-to the bit: the first of equal maxima takes the gradient, and an input that several outputs took
-gets theirs in the outputs' order.
+XLA makes a scatter of TensorFlow's gradient, which is slow on a CPU and adds atomically, in no
+order, on a GPU. Here it is two passes without one: which of its nine inputs each output took, then,
+for each of the four places that an input can have in a 2x2 cell, the sum of what comes back to it.
+Its values are TensorFlow's to the bit: the first of equal maxima takes the gradient, and an input
+that several outputs took gets theirs in the outputs' order.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def build_resnet(
             identity.
         batch_norm_momentum, batch_norm_epsilon: as in `keras.layers.BatchNormalization`.
         sync_batch_norm: batch statistics over all replicas.
-        fused_pooling: the gradient of max-pooling that XLA fuses on GPUs; the same values.
+        fused_pooling: the gradient of max-pooling that XLA fuses; the same values.
         dtype: a Keras dtype policy or its name. Weights and logits are float32 under the mixed
             policies.
         seed: of the initial weights, which depend on it and on the layer's name alone.

@@ -258,7 +258,7 @@ def build_network(config: RunConfig, chosen: Runtime, *, num_classes: int) -> ke
         replicas=chosen.replicas,
         # Where the size matters (pooling `flatten`), all phases have the same.
         image_size=config.phases[0].image_size,
-        fused_pooling=chosen.xla and bool(chosen.gpus),
+        fused_pooling=chosen.xla,
     )
 
 

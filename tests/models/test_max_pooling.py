@@ -7,6 +7,9 @@ import tensorflow as tf
 
 from fastcifar.models.max_pooling import FusedMaxPooling2D, max_pool
 from fastcifar.models.resnet import build_resnet
+from fastcifar.runtime import Runtime
+from fastcifar.training.assembly import build_network
+from tests.training.small_run import small
 
 
 def gradients(pool, x, dy):
@@ -53,3 +56,10 @@ def test_the_network_has_it_where_asked(fused):
     plain = keras.layers.MaxPooling2D(3, strides=2)
     images = tf.random.stateless_normal([2, 9, 10, 3], [1, 2])
     np.testing.assert_array_equal(layer(images), plain(images))
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_a_step_that_xla_compiles_has_it(xla):
+    chosen = Runtime(strategy=None, replicas=1, gpus=(), precision="float32", xla=xla)
+    model = build_network(small(), chosen, num_classes=10)
+    assert isinstance(model.get_layer("pool1_pool"), FusedMaxPooling2D) == xla
