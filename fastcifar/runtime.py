@@ -263,6 +263,16 @@ def replica_devices(strategy: Any) -> list[str]:
     return [devices[0].name]
 
 
+def reduced_by(strategy: Any) -> str:
+    """How TensorFlow adds up over the replicas of this host: `nccl` over GPUs, else `ring`."""
+    import tensorflow as tf
+
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    devices = replica_devices(strategy)
+    # NCCL has no ring of the parts of one GPU.
+    return "nccl" if "GPU" in devices[0] and gpus >= len(devices) else "ring"
+
+
 def on_each_device(value: Any, strategy: Any) -> Any:
     """Copy an array or a tensor to the device of each of this host's replicas: one value each."""
     import tensorflow as tf

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from fastcifar import one_trace
+from fastcifar.runtime import reduced_by
 from fastcifar.training.state import local_copy
 
 
@@ -21,7 +24,8 @@ class Program:
         variables: those that the function may ask for, as made under the strategy's scope.
         strategy: the distribution strategy.
         xla: compile by XLA.
-        shared: whether one trace may serve all replicas; not if they exchange tensors within it.
+        shared: whether one trace may serve all replicas; not if they exchange tensors within it by
+            the strategy's own means.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Program:
         self._xla = xla
         # Without XLA an inner function buys nothing but the one trace.
         self._inlined = not xla and (not shared or strategy.num_replicas_in_sync == 1)
+        self._shared = shared and not self._inlined
         self._traced: Any = None
 
     def __call__(self, replica: int, *tensors: Any) -> Any:
@@ -59,7 +64,10 @@ class Program:
                 autograph=False,
                 experimental_attributes=attributes,
             )
-            self._traced = compiled.get_concrete_function(own, *tensors)
+            replicas = self._strategy.num_replicas_in_sync
+            shared = one_trace.for_all(replicas, reduced_by(self._strategy))
+            with shared if self._shared else contextlib.nullcontext():
+                self._traced = compiled.get_concrete_function(own, *tensors)
         return self._traced(own, *tensors)
 
     def _of(self, own: Sequence[tf.Variable], *tensors: Any) -> Any:

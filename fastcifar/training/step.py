@@ -156,7 +156,8 @@ class TrainStep:
 
         def compiled(function: Callable[..., Any]) -> Program:
             # TensorFlow's own reductions are traced together, each within its replica's trace.
-            shared = not sync_batch_norm and (xla or not overlapped)
+            own = self._hosted < self._replicas if sync_batch_norm else overlapped and not xla
+            shared = not own
             return Program(function, variables, strategy, xla=xla, shared=shared)
 
         self._whole = compiled(self._whole_step)

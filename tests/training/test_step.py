@@ -1,5 +1,7 @@
 """The train step in every layout that one process can hold."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -52,15 +54,21 @@ def test_calls_of_any_length_trace_once(cache):
     assert run.step.traces == 1
 
 
-@pytest.mark.parametrize("xla", [False, True])
-def test_one_trace_serves_all_replicas(xla):
+@pytest.mark.parametrize(("xla", "sync"), [(False, False), (True, False), (False, True)])
+def test_one_trace_serves_all_replicas(xla, sync):
     traced = []
 
     def transform(images, labels, seed, positions, indices):
         traced.append(images)
         return tf.cast(images, tf.float32) / 255, labels
 
-    run = Run(strategy=mirrored(), xla=xla, transform=transform)
+    run = Run(
+        strategy=mirrored(),
+        xla=xla,
+        transform=transform,
+        build=functools.partial(tiny_model, sync_batch_norm=sync),
+        sync_batch_norm=sync,
+    )
     run.run(2)
     assert len(traced) == 1
 
