@@ -97,7 +97,7 @@ def test_hue_equals_tensorflow(photos, turns):
     np.testing.assert_allclose(received, expected, atol=0.05)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31))
 def test_zero_strength_is_the_identity(data):
     rng = np.random.default_rng(data)
@@ -111,7 +111,7 @@ def test_zero_strength_is_the_identity(data):
     np.testing.assert_array_equal(colour.invert(colour.invert(images)), images)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.integers(0, 2**31), factor=st.floats(0, 10), turns=st.floats(-1, 1))
 def test_results_stay_in_range(data, factor, turns):
     rng = np.random.default_rng(data)

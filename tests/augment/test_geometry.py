@@ -28,7 +28,7 @@ def test_zero_magnitude_is_the_identity(operation, images):
     np.testing.assert_allclose(received, images, atol=2e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     padding=st.integers(0, 6),
     border=st.sampled_from(["zero", "reflect", "edge"]),

@@ -97,7 +97,7 @@ def test_the_area_of_an_unclipped_rectangle_is_the_drawn_one():
     np.testing.assert_allclose(kept[inside], own[inside], atol=0.04)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     pairs=st.integers(1, 6),
     alpha=st.floats(0.05, 5),

@@ -43,7 +43,7 @@ def test_finaliser_is_splitmix64():
     assert randomness._finalise(tf.constant(state)).numpy().tolist() == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(0, 10_000)),
     start=st.integers(0, 2**40),

@@ -159,7 +159,7 @@ def test_a_tilted_map_moves_as_far_on_the_smaller_image(images):
     np.testing.assert_allclose(received, expected, atol=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     h=st.integers(1, 9),
     w=st.integers(1, 9),
@@ -176,7 +176,7 @@ def test_flipping_twice_is_the_identity(h, w, form, border, signs, data):
     np.testing.assert_array_equal(twice, images)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     size=st.tuples(st.integers(1, 14), st.integers(1, 14)),
     border=st.sampled_from(["zero", "reflect", "edge"]),
@@ -192,7 +192,7 @@ def test_the_identity_map_is_the_resize(size, border, method, tilted):
     np.testing.assert_allclose(received, expected, atol=1e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     scale=st.floats(0.2, 1.0),
     shift=st.floats(-6, 6),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fastcifar.data.ordering import epoch_order, permute, steps_per_epoch, within_groups
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 500), st.integers(0, 2**31 - 1), st.integers(0, 1000))
 def test_every_index_exactly_once(examples, seed, epoch):
     order = epoch_order(seed=seed, epoch=epoch, examples=examples)
