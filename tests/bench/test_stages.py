@@ -110,9 +110,12 @@ def sleeping_backward(value):
 
 def slow_network(monkeypatch, slow):
     call = BatchNormalization.call
-    monkeypatch.setattr(
-        BatchNormalization, "call", lambda self, x, **rest: call(self, slow(x), **rest)
-    )
+
+    # Keras looks at the names of the arguments: without this one, it would not tell of training.
+    def slow_call(self, x, training=None):
+        return call(self, slow(x), training=training)
+
+    monkeypatch.setattr(BatchNormalization, "call", slow_call)
 
 
 def slow_forward(monkeypatch):
