@@ -1,8 +1,9 @@
-"""Sums over replicas within a program that is traced once for all of them.
+"""Sums over replicas, also within a program that is traced once for all of them.
 
 `tf.distribute.ReplicaContext.all_reduce` brings together what each replica traces for itself. In a
 trace that all replicas share there is nothing to bring together: the operation itself is the same
-on each of them, and finds the others when it runs.
+on each of them, and finds the others when it runs. XLA compiles it for GPUs, which the key and the
+variable that `all_reduce` gives each reduction in each step would prevent.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextvars
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import tensorflow as tf
 
@@ -20,7 +22,7 @@ _GROUP = 1 << 21
 _KEYS = itertools.count()
 
 
-class OneTrace:
+class _OneTrace:
     """A program while it is traced for all replicas of this host."""
 
     def __init__(self, replicas: int, hint: str):
@@ -29,7 +31,6 @@ class OneTrace:
         self._last: list[tf.Tensor] = []
 
     def add_up(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Sum a tensor over the replicas."""
         # One after the other, in the same order on each: NCCL waits for all of one sum.
         with tf.control_dependencies(self._last):
             total = tf.raw_ops.CollectiveReduceV2(
@@ -46,7 +47,7 @@ class OneTrace:
         return total
 
 
-_current: contextvars.ContextVar[OneTrace | None] = contextvars.ContextVar("trace", default=None)
+_current: contextvars.ContextVar[_OneTrace | None] = contextvars.ContextVar("trace", default=None)
 
 
 @contextmanager
@@ -57,13 +58,16 @@ def for_all(replicas: int, hint: str) -> Iterator[None]:
         replicas: how many.
         hint: how TensorFlow adds up, `nccl` or `ring`.
     """
-    token = _current.set(OneTrace(replicas, hint))
+    token = _current.set(_OneTrace(replicas, hint))
     try:
         yield
     finally:
         _current.reset(token)
 
 
-def current() -> OneTrace | None:
-    """The program being traced for all replicas, if this is one."""
-    return _current.get()
+def add_up(context: Any, tensor: tf.Tensor) -> tf.Tensor:
+    """Sum a tensor over the replicas; called on every replica, within its context."""
+    trace = _current.get()
+    if trace is not None:
+        return trace.add_up(tensor)
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)

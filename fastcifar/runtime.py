@@ -263,14 +263,11 @@ def replica_devices(strategy: Any) -> list[str]:
     return [devices[0].name]
 
 
-def reduced_by(strategy: Any) -> str:
-    """How TensorFlow adds up over the replicas of this host: `nccl` over GPUs, else `ring`."""
+def has_nccl(devices: Sequence[str]) -> bool:
+    """Whether NCCL adds up over these devices: GPUs, and not the parts of one."""
     import tensorflow as tf
 
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    devices = replica_devices(strategy)
-    # NCCL has no ring of the parts of one GPU.
-    return "nccl" if "GPU" in devices[0] and gpus >= len(devices) else "ring"
+    return "GPU" in devices[0] and len(tf.config.get_visible_devices("GPU")) >= len(devices)
 
 
 def on_each_device(value: Any, strategy: Any) -> Any:
@@ -383,12 +380,11 @@ def _make_strategy(
         why = "asked for"
     if not mirrored:
         return tf.distribute.get_strategy(), why
-    # On GPUs TensorFlow's own choice, NCCL; neither CPUs nor the parts of one GPU have it.
-    return _mirrored(tuple(devices), nccl=bool(gpus) and config.logical_devices == 1), why
+    return _mirrored(tuple(devices)), why
 
 
 @functools.cache
-def _mirrored(devices: Sequence[str], *, nccl: bool) -> Any:
+def _mirrored(devices: Sequence[str]) -> Any:
     """A strategy for these devices, the same one for all runs of a process.
 
     A second one would number its reductions from the start, and TensorFlow refuses a number that
@@ -396,7 +392,8 @@ def _mirrored(devices: Sequence[str], *, nccl: bool) -> Any:
     """
     import tensorflow as tf
 
-    operations = None if nccl else tf.distribute.ReductionToOneDevice()
+    # NCCL is TensorFlow's own choice.
+    operations = None if has_nccl(devices) else tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(list(devices), cross_device_ops=operations)
 
 

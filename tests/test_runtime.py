@@ -233,6 +233,9 @@ class FakeConfig:
     def set_visible_devices(self, devices, kind):
         self.visible = devices
 
+    def get_visible_devices(self, kind):
+        return self.gpus if self.visible is None else self.visible
+
     def set_memory_growth(self, device, grow):
         self.grown.append((device, grow))
 

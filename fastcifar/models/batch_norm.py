@@ -103,10 +103,6 @@ def _sum_over_replicas(vector: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """
 
     def add_up(tensor: tf.Tensor) -> tf.Tensor:
-        shared = one_trace.current()
-        if shared is not None:
-            return shared.add_up(tensor)
-        context = tf.distribute.get_replica_context()
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(tensor))
+        return one_trace.add_up(tf.distribute.get_replica_context(), tf.stop_gradient(tensor))
 
     return add_up(vector), add_up

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from fastcifar import one_trace
 from fastcifar.training.trained_part import TrainedPart
 
 _METRICS = 3
-# Names the GPUs of a run to TensorFlow; the keys of its strategies count up from 1.
-_GROUP = 1 << 20
 
 
 class Results(NamedTuple):
@@ -97,27 +96,4 @@ def _joined(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def add_up(context: Any, vectors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Sum each vector over the replicas; called on every replica, within its context."""
-    return [context.all_reduce(tf.distribute.ReduceOp.SUM, vector) for vector in vectors]
-
-
-def add_up_compiled(context: Any, vectors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Sum each vector over the replicas' GPUs within a program that XLA compiles.
-
-    What `ReplicaContext.all_reduce` would make of it has a key for each call and a variable that
-    orders it behind others, which XLA does not look at and would be given in every step. That all
-    replicas compile the same program is order enough.
-    """
-    replicas = context.num_replicas_in_sync
-    return [
-        tf.raw_ops.CollectiveReduceV2(
-            input=vector,
-            group_size=replicas,
-            group_key=_GROUP + replicas,
-            instance_key=place,
-            ordering_token=[],
-            merge_op="Add",
-            final_op="Id",
-            communication_hint="nccl",
-        )
-        for place, vector in enumerate(vectors)
-    ]
+    return [one_trace.add_up(context, vector) for vector in vectors]

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from fastcifar import one_trace
-from fastcifar.runtime import reduced_by
+from fastcifar.runtime import has_nccl, replica_devices
 from fastcifar.training.state import local_copy
 
 
@@ -65,7 +65,8 @@ class Program:
                 experimental_attributes=attributes,
             )
             replicas = self._strategy.num_replicas_in_sync
-            shared = one_trace.for_all(replicas, reduced_by(self._strategy))
+            nccl = has_nccl(replica_devices(self._strategy))
+            shared = one_trace.for_all(replicas, "nccl" if nccl else "ring")
             with shared if self._shared else contextlib.nullcontext():
                 self._traced = compiled.get_concrete_function(own, *tensors)
         return self._traced(own, *tensors)

@@ -24,7 +24,7 @@ from fastcifar.models.dropout import dropout_keys
 from fastcifar.models.losses import correct, cross_entropy
 from fastcifar.runtime import on_each_device, replica_here
 from fastcifar.training.backward import Backward
-from fastcifar.training.exchange import Exchange, Results, add_up, add_up_compiled
+from fastcifar.training.exchange import Exchange, Results, add_up
 from fastcifar.training.optimizers import Optimizer
 from fastcifar.training.program import Program
 from fastcifar.training.state import TrainState, local_copy
@@ -136,9 +136,7 @@ class TrainStep:
         self._overlapped = overlapped
         self._backward = Backward(self._part, by_stage=overlapped, ordered=xla)
         self._exchange = Exchange(self._part, self._backward.buckets, reduce_dtype)
-        # TensorFlow's own way to reduce stands between programs, and nothing else in a program.
-        within = overlapped and xla and reduce is add_up
-        self._reduce = add_up_compiled if within else reduce
+        self._reduce = reduce
         self._before = before
         self._resident = resident
         self._first_step = first_step
@@ -154,11 +152,13 @@ class TrainStep:
             *(state.updates, state.loss_scale, state.good_steps),
         ]
 
+        # One trace for all replicas reaches those of this host; and without XLA, vectors of any way
+        # to reduce are added up by the strategy, which brings the replicas' traces together.
+        several_hosts = self._hosted < self._replicas
+        apart = (sync_batch_norm and several_hosts) or (overlapped and not xla)
+
         def compiled(function: Callable[..., Any]) -> Program:
-            # TensorFlow's own reductions are traced together, each within its replica's trace.
-            own = self._hosted < self._replicas if sync_batch_norm else overlapped and not xla
-            shared = not own
-            return Program(function, variables, strategy, xla=xla, shared=shared)
+            return Program(function, variables, strategy, xla=xla, shared=not apart)
 
         self._whole = compiled(self._whole_step)
         self._compute = compiled(self._packed_gradients)
