@@ -62,17 +62,6 @@ def test_cells_of_the_cover(cell):
 
 
 @pytest.mark.slow
-@in_this_process(PAIRWISE)
-def test_a_pair_of_every_two_choices(cell):
-    check_here(cell)
-
-
-@pytest.mark.slow
-def test_a_pair_of_every_two_choices_on_two_workers():
-    check_on_two_workers([cell for cell in PAIRWISE if cell.layout == "multi_worker"])
-
-
-@pytest.mark.slow
 @in_this_process(ALL)
 def test_every_cell(cell):
     check_here(cell)
